@@ -1,0 +1,24 @@
+"""Stochastic Autoregressive Image Modeling (SAIM) for OpenMMLab.
+
+Importing this package registers its parts, so that a config of any toolbox
+needs only ``custom_imports = dict(imports=['saim_mm'])``.
+"""
+from .dependencies import require
+
+for _module in ('mmengine', 'mmcv', 'mmpretrain'):
+    require(_module, needed_by='saim_mm')
+
+from .algorithm import SAIM  # noqa: E402
+from .backbone import SAIMViT  # noqa: E402
+from .data import UnlabelledImages  # noqa: E402
+from .decoder import SAIMDecoder  # noqa: E402
+from .head import SAIMHead  # noqa: E402
+from .order import PredictionOrder  # noqa: E402
+from .runner import SAIMRunner  # noqa: E402
+from .target import SmoothedPatchTarget  # noqa: E402
+
+__version__ = '0.1.0'
+__all__ = [
+    'SAIM', 'SAIMDecoder', 'SAIMHead', 'SAIMRunner', 'SAIMViT',
+    'PredictionOrder', 'SmoothedPatchTarget', 'UnlabelledImages'
+]

@@ -1,0 +1,118 @@
+"""SAIM: Stochastic Autoregressive Image Modeling (AAAI 2023)."""
+from typing import Dict, List, Optional, Union
+
+from mmengine.registry import MODELS
+from mmpretrain.models import BaseSelfSupervisor
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+
+from .errors import check
+from .order import PredictionOrder
+
+
+@MODELS.register_module()
+class SAIM(BaseSelfSupervisor):
+    """Predict each patch of an image from the patches before it in an order.
+
+    ``images -> backbone (content stream) -> neck (query stream) -> head <-
+    target_generator <- images`` (Fig. 1).
+
+    What follows from the backbone is filled in: ``arch`` of neck and head,
+    ``patch_size`` of head and target generator, ``in_channels`` of the head.
+
+    Args:
+        backbone (dict): :class:`SAIMViT`, with class token and final norm.
+        neck (dict): :class:`SAIMDecoder`.
+        head (dict): :class:`SAIMHead`.
+        target_generator (dict): :class:`SmoothedPatchTarget`.
+        order (str): 'stochastic', a new permutation for every image and step,
+            or 'raster'. Defaults to 'stochastic'.
+        pretrained (str, optional): Checkpoint to start from.
+        data_preprocessor (dict | nn.Module, optional): Defaults to None,
+            mmpretrain's ``SelfSupDataPreprocessor``.
+        init_cfg (dict, optional): MMEngine's initialisation config.
+
+    Raises:
+        ValueError: If ``order`` is unknown, or the parts do not allow it.
+    """
+
+    def __init__(self,
+                 backbone: dict,
+                 neck: dict,
+                 head: dict,
+                 target_generator: dict,
+                 order: str = 'stochastic',
+                 pretrained: Optional[str] = None,
+                 data_preprocessor: Optional[Union[dict, nn.Module]] = None,
+                 init_cfg: Optional[dict] = None) -> None:
+        check(order in PredictionOrder.names, 'order', order,
+              f'one of {list(PredictionOrder.names)}')
+        backbone = MMPRETRAIN_MODELS.build(backbone)
+        check(
+            backbone.with_cls_token, 'backbone.with_cls_token', False,
+            'True in pre-training: the first patch of an order is predicted '
+            'from the class token alone')
+        check(backbone.final_norm, 'backbone.final_norm', False,
+              'True in pre-training: it is the norm before the head')
+        arch = dict(arch=backbone.arch_settings)
+        patch = dict(patch_size=backbone.patch_size)
+        super().__init__(
+            backbone=backbone,
+            neck={**arch, **neck},
+            head={
+                **arch,
+                **patch, 'in_channels': backbone.in_channels,
+                **head
+            },
+            target_generator={**patch, **target_generator},
+            pretrained=pretrained,
+            data_preprocessor=data_preprocessor,
+            init_cfg=init_cfg)
+        check(
+            self.neck.depth > 0 or order == 'raster', 'order', order,
+            "'raster' if neck.depth=0: without a decoder nothing tells the "
+            'encoder which patch comes next')
+        self.order = order
+        # Fixed in pre-training; downstream it is trained.
+        self.backbone.pos_embed.requires_grad = False
+
+    def draw_order(self, images: Tensor) -> PredictionOrder:
+        """Draw the order in which each image's patches are predicted."""
+        rows, columns = self.backbone.patch_resolution
+        return PredictionOrder.draw(self.order, len(images), rows * columns,
+                                    images.device)
+
+    def predict_patches(self, images: Tensor,
+                        order: PredictionOrder) -> Tensor:
+        """Predict every patch from those before it.
+
+        Args:
+            images (Tensor): (B, 3, H, W), normalised.
+            order (PredictionOrder): The order of the patches.
+
+        Returns:
+            Tensor: (B, L, P), in the prediction order.
+        """
+        hidden, positions = self.backbone(images, order)
+        query = self.neck(hidden, positions, self.backbone.layers)
+        return self.head(self.backbone.norm1(query))
+
+    def loss(self,
+             inputs: Tensor,
+             data_samples: Optional[List[DataSample]] = None,
+             order: Optional[PredictionOrder] = None) -> Dict[str, Tensor]:
+        """Compute the loss of a batch.
+
+        Args:
+            inputs (Tensor): (B, 3, H, W), normalised.
+            data_samples (list, optional): Not used.
+            order (PredictionOrder, optional): Defaults to None, a new one.
+
+        Returns:
+            dict[str, Tensor]: The scalar ``loss``.
+        """
+        order = order or self.draw_order(inputs)
+        pred = self.predict_patches(inputs, order)
+        target = order.sort(self.target_generator(inputs))
+        return dict(loss=self.head.loss(pred, target))

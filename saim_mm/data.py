@@ -1,0 +1,100 @@
+"""UnlabelledImages: a folder of images to pre-train on."""
+import logging
+import os.path as osp
+from typing import Optional, Sequence
+
+import torch
+from mmengine.logging import print_log
+from mmengine.registry import DATASETS
+from mmpretrain.datasets import CustomDataset
+
+EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp',
+              '.ppm', '.pgm')
+
+
+@DATASETS.register_module()
+class UnlabelledImages(CustomDataset):
+    """Every image in a folder and its sub-folders, without labels.
+
+    Images of any mode (grey, RGBA, CMYK, palette, 16 bit) become three
+    channels of 8 bit. A file that cannot be read is named once in the log,
+    counted, and replaced by another, chosen at random.
+
+    Args:
+        data_root (str): The folder.
+        pipeline (Sequence[dict]): Transforms; the first loads the image.
+        extensions (Sequence[str]): File names that end so are images.
+            Defaults to the common ones.
+        **kwargs: As for mmpretrain's
+            :class:`~mmpretrain.datasets.CustomDataset`.
+
+    Raises:
+        FileNotFoundError: If the folder does not exist.
+        ValueError: If it holds no image.
+    """
+
+    def __init__(self,
+                 data_root: str,
+                 pipeline: Sequence[dict] = (),
+                 extensions: Sequence[str] = EXTENSIONS,
+                 **kwargs) -> None:
+        super().__init__(
+            data_root=data_root,
+            pipeline=pipeline,
+            extensions=extensions,
+            with_label=False,
+            **kwargs)
+
+    def full_init(self) -> None:
+        """List the images."""
+        if self._fully_initialized:
+            return
+        super().full_init()
+        # Shared with the dataloader's workers: 1 where a file is unreadable.
+        self.unreadable = torch.zeros(
+            len(self), dtype=torch.uint8).share_memory_()
+
+    def _find_samples(self) -> list:
+        field = f"dataset.data_root='{self.img_prefix}'"
+        if '://' not in self.img_prefix and not osp.isdir(self.img_prefix):
+            raise FileNotFoundError(
+                f'{field}: no such folder; set it to a folder of images '
+                '(train_dataloader.dataset.data_root in the config)')
+        try:
+            return super()._find_samples()
+        except RuntimeError as error:
+            raise ValueError(
+                f'{field}: must hold at least one image, with a name that '
+                f'ends in one of {sorted(self.extensions)}') from error
+
+    def prepare_data(self, idx: int) -> Optional[dict]:
+        """Load and transform an image.
+
+        Args:
+            idx (int): Index of the image.
+
+        Returns:
+            dict | None: What the pipeline returns, or None if the file cannot
+            be read; then MMEngine takes another image.
+        """
+        results = self.get_data_info(idx)
+        path = results['img_path']
+        for number, transform in enumerate(self.pipeline.transforms):
+            try:
+                results = transform(results)
+            except Exception as error:
+                if number > 0:
+                    raise
+                self._count_unreadable(idx, path, error)
+                return None
+        return results
+
+    def _count_unreadable(self, idx: int, path: str, error: Exception) -> None:
+        if self.unreadable[idx]:
+            return
+        self.unreadable[idx] = 1
+        print_log(
+            f'unreadable image, skipped: {path} ({error}); '
+            f'{self.unreadable.sum()} of {len(self)} so far',
+            logger='current',
+            level=logging.WARNING)

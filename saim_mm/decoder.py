@@ -1,0 +1,82 @@
+"""SAIMDecoder: the query stream over the encoder's layers."""
+from typing import List, Optional
+
+from mmengine.model import BaseModule, ModuleList
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from .errors import check
+from .layers import TransformerBlock
+
+
+@MODELS.register_module()
+class SAIMDecoder(BaseModule):
+    """Decoder of SAIM (Eq. 5), used as the algorithm's neck.
+
+    The query of a patch starts as its position embedding. Decoder block k of
+    d attends causally to the output of encoder block (k + 1) N / d of N, and
+    so learns of the patches before its own.
+
+    Args:
+        arch (dict): Architecture of the encoder, with the keys ``embed_dims``,
+            ``num_layers``, ``num_heads`` and ``feedforward_channels``.
+            :class:`~saim_mm.SAIM` fills it in.
+        depth (int, optional): Number of decoder blocks d: a divisor of the
+            encoder's N, or 0. With 0 the encoder's own output predicts the
+            next patch (ViT-iGPT), which needs the raster order. Defaults to
+            None, as many as the encoder has.
+        share_weights (bool): Whether decoder block k is encoder block k
+            rather than a block of its own. Defaults to False.
+        init_cfg (dict, optional): MMEngine's initialisation config.
+
+    Raises:
+        ValueError: If ``depth`` is not as above.
+    """
+
+    def __init__(self,
+                 arch: dict,
+                 depth: Optional[int] = None,
+                 share_weights: bool = False,
+                 init_cfg: Optional[dict] = None) -> None:
+        super().__init__(init_cfg)
+        encoder_depth = arch['num_layers']
+        divisors = [
+            d for d in range(1, encoder_depth + 1) if encoder_depth % d == 0
+        ]
+        depth = encoder_depth if depth is None else depth
+        check(depth == 0 or depth in divisors, 'depth', depth,
+              f"0 or a divisor of the encoder's depth: {divisors}")
+        self.depth = depth
+        self.step = encoder_depth // depth if depth else 0
+        self.share_weights = share_weights
+        self.layers = ModuleList(
+            TransformerBlock(arch['embed_dims'], arch['num_heads'],
+                             arch['feedforward_channels'])
+            for _ in range(0 if share_weights else depth))
+
+    def forward(self,
+                hidden: List[Tensor],
+                positions: Tensor,
+                encoder_layers: Optional[ModuleList] = None) -> Tensor:
+        """Run the query stream.
+
+        Args:
+            hidden (list[Tensor]): The output of every encoder block, in the
+                prediction order, (B, L, C) each.
+            positions (Tensor): Position embedding of the patch predicted at
+                each step, (B, L, C).
+            encoder_layers (ModuleList, optional): The encoder's blocks, used
+                if ``share_weights``.
+
+        Returns:
+            Tensor: (B, L, C); step t knows the patches of the steps before t.
+        """
+        if self.depth == 0:
+            return hidden[-1]
+        layers = encoder_layers[:self.depth] if self.share_weights else \
+            self.layers
+        query = positions
+        for k, layer in enumerate(layers, start=1):
+            query = layer(
+                query, context=hidden[k * self.step - 1], is_causal=True)
+        return query

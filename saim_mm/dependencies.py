@@ -1,0 +1,33 @@
+"""Says in one line what is missing when a toolbox is not installed."""
+import importlib
+
+INSTALL = {
+    'mmengine': "pip install 'saim_mm[onedl]'",
+    'mmcv': "pip install 'saim_mm[onedl]'",
+    'mmpretrain': "pip install 'saim_mm[onedl]'",
+    'mmdet': 'pip install onedl-mmdetection',
+    'mmseg': 'pip install onedl-mmsegmentation',
+    'mmcv.ops': 'pip install --no-build-isolation --no-cache-dir --no-binary '
+    'onedl-mmcv --force-reinstall --no-deps onedl-mmcv  '
+    '(builds the ops against the installed torch; needs a C++ compiler, '
+    'setuptools<81, wheel and ninja, and some minutes)',
+}
+
+
+def require(module: str, needed_by: str) -> None:
+    """Import a module, or say how to install it.
+
+    Args:
+        module (str): A key of :data:`INSTALL`, such as ``'mmdet'`` or
+            ``'mmcv.ops'`` (mmcv's compiled operators).
+        needed_by (str): What the user asked for, named in the message.
+
+    Raises:
+        ImportError: If ``module`` cannot be imported.
+    """
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise ImportError(f'{needed_by} needs {module}, which cannot be '
+                          f'imported ({error}). To install it: '
+                          f'{INSTALL[module]}') from error

@@ -1,0 +1,114 @@
+"""SAIMRunner: MMEngine's Runner, with a look at the machine first."""
+import os
+import re
+from pathlib import Path
+
+import torch
+import torch.distributed
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+from mmengine.optim import BaseOptimWrapper
+from mmengine.registry import RUNNERS
+from mmengine.runner import Runner
+
+
+@RUNNERS.register_module()
+class SAIMRunner(Runner):
+    """MMEngine's Runner for configs with ``runner_type = 'SAIMRunner'``.
+
+    Before anything is built it refuses what this machine cannot do (mixed
+    precision or GPUs that are not there), and lets several processes train on
+    CPUs, which MMEngine's launcher does not.
+    """
+
+    @classmethod
+    def from_cfg(cls, cfg: Config) -> 'SAIMRunner':
+        """Build a runner from a config.
+
+        Args:
+            cfg (Config): The config.
+
+        Returns:
+            SAIMRunner: The runner.
+
+        Raises:
+            ValueError: If the config asks for what this machine has not.
+        """
+        if get_device() == 'cpu':
+            prepare_for_cpu(cfg)
+        return super().from_cfg(cfg)
+
+    def build_optim_wrapper(self, optim_wrapper: dict) -> BaseOptimWrapper:
+        """Build the optimiser.
+
+        Args:
+            optim_wrapper (dict): Its config.
+
+        Raises:
+            ValueError: If it asks for mixed precision on a CPU.
+        """
+        if get_device() == 'cpu' and isinstance(optim_wrapper, dict) and \
+                optim_wrapper.get('type') == 'AmpOptimWrapper':
+            raise ValueError(
+                "optim_wrapper.type='AmpOptimWrapper': mixed precision needs "
+                'a GPU, and PyTorch finds none here. On a CPU leave out --amp '
+                'and add --cfg-options optim_wrapper.type=OptimWrapper')
+        return super().build_optim_wrapper(optim_wrapper)
+
+
+def prepare_for_cpu(cfg: Config) -> None:
+    """Check a config for a machine without an accelerator, and adapt it.
+
+    Args:
+        cfg (Config): The config. The settings of distributed training are
+            changed in place if processes were launched.
+
+    Raises:
+        ValueError: If GPUs are asked for.
+    """
+    gpus = gpus_asked_of_mim(parent_command())
+    if gpus:
+        raise ValueError(
+            f'--gpus {gpus}: PyTorch finds no GPU here '
+            f'(torch {torch.__version__}). Train on the CPU with --gpus 0, or '
+            'check the driver with nvidia-smi')
+
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'slurm':
+        raise ValueError("launcher='slurm': the nodes need GPUs, and PyTorch "
+                         'finds none here; on CPUs use tools/dist_train.sh')
+    if launcher == 'pytorch':
+        if not torch.distributed.is_initialized():
+            # MMEngine selects a CUDA device before it initialises.
+            torch.distributed.init_process_group(backend='gloo')
+            print_log(
+                'No GPU: the processes train on CPUs, through gloo',
+                logger='current')
+        cfg.setdefault('model_wrapper_cfg',
+                       dict(type='MMDistributedDataParallel'))
+        cfg.model_wrapper_cfg.device_ids = None
+
+
+def parent_command() -> str:
+    """Command line of the process that started this one, on Linux."""
+    path = Path(f'/proc/{os.getppid()}/cmdline')
+    return path.read_text().replace('\0', ' ') if path.exists() else ''
+
+
+def gpus_asked_of_mim(command: str) -> int:
+    """How many GPUs a ``mim train`` command asks for.
+
+    ``mim train --gpus N`` does not hand N on to the training script unless it
+    launches N processes, so a missing GPU would go unnoticed.
+
+    Args:
+        command (str): A command line.
+
+    Returns:
+        int: N, or 0 if it is no ``mim train`` with GPUs.
+    """
+    if not re.search(r'\bmim\b.* (train|test|run) ', command):
+        return 0
+    found = re.search(r' (?:--gpus|-G)[ =](\d+)', command)
+    return int(found.group(1)) if found else 0

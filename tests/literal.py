@@ -1,0 +1,155 @@
+"""SAIM as the paper writes it: two streams, explicit masks, raster order.
+
+Slow and literal on purpose; it shares no code with the package. Parameters
+are a dict under the package's names, so gradients can be compared by name.
+"""
+import math
+
+import torch
+
+
+def layer_norm(x, params, name):
+    mean = x.mean(-1, keepdim=True)
+    var = ((x - mean)**2).mean(-1, keepdim=True)
+    normed = (x - mean) / (var + 1e-6).sqrt()
+    return normed * params[f'{name}.weight'] + params[f'{name}.bias']
+
+
+def linear(x, params, name):
+    return x @ params[f'{name}.weight'].T + params[f'{name}.bias']
+
+
+def gelu(x):
+    return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+
+
+def masks(noise):
+    """Content and query mask (Eq. 3), class token first: -inf is unseen."""
+    batch, length = noise.shape
+    content = torch.full((batch, length + 1, length + 1), -math.inf).double()
+    query = content.clone()
+    for mask in (content, query):
+        mask[:, :, 0] = 0  # every token sees the class token
+    z_i, z_j = noise[:, :, None], noise[:, None, :]
+    content[:, 1:, 1:][z_j <= z_i] = 0
+    query[:, 1:, 1:][z_j < z_i] = 0
+    return content, query
+
+
+def attention(q_in, kv_in, mask, params, name, num_heads):
+    batch, _, channels = q_in.shape
+    weights = params[f'{name}.qkv.weight'].split(channels)
+    biases = params[f'{name}.qkv.bias'].split(channels)
+    q, k, v = ((x @ w.T + b).reshape(batch, -1, num_heads,
+                                     channels // num_heads).transpose(1, 2)
+               for x, w, b in zip((q_in, kv_in, kv_in), weights, biases))
+    scores = q @ k.transpose(-2, -1) / math.sqrt(channels // num_heads)
+    weights = (scores + mask[:, None].to(scores)).softmax(-1)
+    x = (weights @ v).transpose(1, 2).reshape(batch, -1, channels)
+    return linear(x, params, f'{name}.proj')
+
+
+def block(query, context, mask, params, name, num_heads):
+    q, kv = (layer_norm(x, params, f'{name}.ln1') for x in (query, context))
+    query = query + attention(q, kv, mask, params, f'{name}.attn', num_heads)
+    x = layer_norm(query, params, f'{name}.ln2')
+    x = gelu(linear(x, params, f'{name}.ffn.layers.0.0'))
+    return query + linear(x, params, f'{name}.ffn.layers.1')
+
+
+def to_patches(images, size):
+    """(B, C, H, W) -> (B, L, size * size * C), one patch after the other."""
+    _, _, height, width = images.shape
+    patches = [
+        images[:, :, y:y + size, x:x + size].permute(0, 2, 3, 1).flatten(1)
+        for y in range(0, height, size) for x in range(0, width, size)
+    ]
+    return torch.stack(patches, dim=1)
+
+
+def blur(images, kernel_size, sigma):
+    half = kernel_size // 2
+    axis = torch.arange(-half, half + 1).double()
+    kernel = torch.exp(-(axis[:, None]**2 + axis**2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).to(images)
+    height, width = images.shape[-2:]
+    padded = torch.nn.functional.pad(images, [half] * 4)
+    return sum(kernel[i, j] * padded[:, :, i:i + height, j:j + width]
+               for i in range(kernel_size) for j in range(kernel_size))
+
+
+def target(images, patch_size, kernel_size=9, sigma=1., normalize=True):
+    if kernel_size is not None:
+        images = blur(images, kernel_size, sigma)
+    patches = to_patches(images, patch_size)
+    if normalize:
+        mean = patches.mean(-1, keepdim=True)
+        var = ((patches - mean)**2).sum(-1, keepdim=True) / (
+            patches.shape[-1] - 1)
+        patches = (patches - mean) / (var + 1e-6).sqrt()
+    return patches
+
+
+def pretrain(params,
+             images,
+             noise,
+             patch_size,
+             num_layers,
+             num_heads,
+             depth=None,
+             share_weights=False,
+             predictor='mlp',
+             criterion='L2',
+             **target_args):
+    """Predictions in raster order (B, L, P), loss and encoder outputs.
+
+    ``noise`` gives the order; increasing noise is the raster order.
+    """
+    depth = num_layers if depth is None else depth
+    content_mask, query_mask = masks(noise)
+    weight = params['backbone.patch_embed.projection.weight']
+    # The kernel (C, 3, p, p) in the pixel order of `to_patches`.
+    patches = to_patches(images, patch_size) @ weight.permute(
+        0, 2, 3, 1).flatten(1).T
+    patches = patches + params['backbone.patch_embed.projection.bias']
+    position = params['backbone.pos_embed'].expand(len(images), -1, -1)
+    cls_token = params['backbone.cls_token'].expand(len(images), -1, -1)
+    h = torch.cat([cls_token, patches], dim=1) + position
+    g = position
+    hidden = []
+    for i in range(num_layers):
+        name = f'backbone.layers.{i}'
+        h = block(h, h, content_mask, params, name, num_heads)
+        hidden.append(h)
+        if depth and (i + 1) % (num_layers // depth) == 0:
+            k = (i + 1) * depth // num_layers - 1
+            decoder = 'backbone' if share_weights else 'neck'
+            g = block(g, h, query_mask, params, f'{decoder}.layers.{k}',
+                      num_heads)
+    if depth == 0:
+        # Each patch is predicted from the output of the token before it.
+        steps = noise.argsort(dim=1)
+        g = torch.zeros_like(h)
+        for b, step in enumerate(steps):
+            before = torch.cat([step.new_zeros(1), step[:-1] + 1])
+            g[b, step + 1] = h[b, before]
+    g = layer_norm(g, params, 'backbone.ln1')
+    if predictor == 'mlp':
+        x = gelu(linear(g, params, 'head.predictor.0'))
+        pred = linear(x, params, 'head.predictor.2')
+    elif predictor == 'linear':
+        pred = linear(g, params, 'head.predictor')
+    else:
+        # Query i may see query j where z_j <= z_i: it knows no more than i.
+        g = g[:, 1:]
+        for i in range(2):
+            g = block(g, g, content_mask[:, 1:, 1:], params,
+                      f'head.blocks.{i}', num_heads)
+        g = torch.cat([torch.zeros_like(g[:, :1]), g], dim=1)
+        pred = linear(
+            layer_norm(g, params, 'head.predictor.0'), params,
+            'head.predictor.1')
+    pred = pred[:, 1:]  # the class token predicts nothing
+    difference = pred - target(images, patch_size, **target_args)
+    loss = (difference**2 if criterion == 'L2' else difference.abs()).mean()
+    return pred, loss, hidden

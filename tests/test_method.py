@@ -1,0 +1,161 @@
+"""The method: against the literal equations, the authors' numbers, itself."""
+import literal
+import pytest
+import torch
+from mmpretrain.registry import MODELS
+
+from saim_mm import PredictionOrder
+
+ARCH = dict(
+    embed_dims=32, num_layers=4, num_heads=4, feedforward_channels=64)
+
+
+def build(img_size=(16, 24), order='stochastic', neck=None, head=None,
+          target=None, arch=ARCH, patch_size=4):
+    """A float64 model, every parameter away from its initial value."""
+    torch.manual_seed(0)
+    torch.set_default_dtype(torch.float64)
+    model = MODELS.build(
+        dict(
+            type='SAIM',
+            order=order,
+            backbone=dict(
+                type='SAIMViT',
+                arch=arch,
+                img_size=img_size,
+                patch_size=patch_size),
+            neck=dict(type='SAIMDecoder', **(neck or {})),
+            head=dict(type='SAIMHead', **(head or {})),
+            target_generator=dict(
+                type='SmoothedPatchTarget', **(target or {}))))
+    model.init_weights()
+    with torch.no_grad():
+        for name, parameter in model.named_parameters():
+            if name != 'backbone.pos_embed':
+                parameter += .1 * torch.randn_like(parameter)
+    torch.set_default_dtype(torch.float32)
+    return model
+
+
+def images_and_noise(img_size=(16, 24), patches=24, batch=3):
+    generator = torch.Generator().manual_seed(1)
+    images = torch.randn(batch, 3, *img_size, generator=generator).double()
+    return images, torch.rand(batch, patches, generator=generator).double()
+
+
+def run(model, images, order):
+    """Predictions in raster order, loss, gradients by name."""
+    model.zero_grad()
+    pred = order.unsort(model.predict_patches(images, order))
+    loss = model.loss(images, order=order)['loss']
+    loss.backward()
+    grads = {
+        name: p.grad
+        for name, p in model.named_parameters() if p.requires_grad
+    }
+    return pred, loss, grads
+
+
+L1 = dict(loss=dict(type='PixelReconstructionLoss', criterion='L1'))
+SWITCHES = {
+    'default': {},
+    'raster': dict(order='raster'),
+    'depth 2': dict(neck=dict(depth=2)),
+    'depth 1': dict(neck=dict(depth=1)),
+    'depth 0': dict(order='raster', neck=dict(depth=0)),
+    'shared': dict(neck=dict(share_weights=True)),
+    'shared, depth 2': dict(neck=dict(share_weights=True, depth=2)),
+    'no blur': dict(target=dict(kernel_size=None)),
+    'blur 3': dict(target=dict(kernel_size=3)),
+    'blur 9, sigma 1.5': dict(target=dict(kernel_size=9, sigma=1.5)),
+    'MSE': dict(target=dict(normalize=False)),
+    'L1': dict(target=dict(normalize=False), head=L1),
+    'linear head': dict(head=dict(predictor='linear')),
+    'transformer head': dict(head=dict(predictor='transformer')),
+    'square': dict(img_size=16),
+    'one row': dict(img_size=(4, 40)),
+}
+
+
+@pytest.mark.parametrize('switch', SWITCHES)
+def test_equals_literal_equations(switch):
+    config = SWITCHES[switch]
+    model = build(**config)
+    rows, columns = model.backbone.patch_resolution
+    images, noise = images_and_noise(model.backbone.img_size, rows * columns)
+    if model.order == 'raster':
+        noise = noise.sort(dim=1)[0]
+        order = model.draw_order(images)
+    else:
+        order = PredictionOrder.from_noise(noise)
+    pred, loss, grads = run(model, images, order)
+
+    params = {
+        name: p.detach().clone().requires_grad_(p.requires_grad)
+        for name, p in model.named_parameters()
+    }
+    neck, head = config.get('neck', {}), config.get('head', {})
+    expected, expected_loss, _ = literal.pretrain(
+        params,
+        images,
+        noise,
+        patch_size=4,
+        num_layers=4,
+        num_heads=4,
+        **neck,
+        predictor=head.get('predictor', 'mlp'),
+        criterion=head.get('loss', dict(criterion='L2'))['criterion'],
+        **config.get('target', {}))
+    expected_loss.backward()
+
+    tolerance = dict(rtol=0, atol=1e-10)
+    torch.testing.assert_close(pred, expected, **tolerance)
+    torch.testing.assert_close(loss, expected_loss, **tolerance)
+    assert grads and all(g is not None for g in grads.values())
+    for name, grad in grads.items():
+        torch.testing.assert_close(
+            grad, params[name].grad, **tolerance, msg=lambda m: f'{name} {m}')
+
+
+@pytest.mark.parametrize('switch', [
+    'default', 'raster', 'depth 2', 'depth 0', 'shared', 'transformer head'
+])
+def test_no_leak(switch):
+    """Changing patch t changes no prediction at or before t, only later."""
+    model = build(**SWITCHES[switch])
+    images, noise = images_and_noise(batch=1)
+    order = model.draw_order(images) if model.order == 'raster' else \
+        PredictionOrder.from_noise(noise)
+    before = model.predict_patches(images, order)[0]
+    length = before.shape[0]
+    for t in range(length):
+        row, column = divmod(order.indices[0, t].item(), 6)
+        changed = images.clone()
+        changed[:, :, 4 * row:4 * row + 4, 4 * column:4 * column + 4] += 1
+        after = model.predict_patches(changed, order)[0]
+        same = (after == before).all(dim=-1)
+        assert same[:t + 1].all(), f'patch {t} leaks'
+        assert not same[t + 1:].any(), f'patch {t} is not seen after it'
+
+
+def test_no_leak_in_the_real_size():
+    """ViT-B/16 at 224: a spot check of the same."""
+    from mmengine.config import Config
+    cfg = Config.fromfile(
+        'configs/pretrain/saim_vit-base-p16_32xb64-amp-coslr-300e_in1k.py')
+    model = MODELS.build(cfg.model).eval()
+    model.init_weights()
+    images, _ = images_and_noise((224, 224), 1, batch=1)
+    images = images.float()
+    order = model.draw_order(images)
+    with torch.no_grad():
+        before = model.predict_patches(images, order)[0]
+        for t in (0, 1, 100, 194, 195):
+            row, column = divmod(order.indices[0, t].item(), 14)
+            changed = images.clone()
+            changed[:, :, 16 * row:16 * row + 16,
+                    16 * column:16 * column + 16] += 1
+            after = model.predict_patches(changed, order)[0]
+            difference = (after - before).abs().amax(dim=-1)
+            assert (difference[:t + 1] < 1e-6).all()
+            assert (difference[t + 1:] > 1e-6).all()
