@@ -3,6 +3,7 @@
 Importing this package registers its parts, so that a config of any toolbox
 needs only ``custom_imports = dict(imports=['saim_mm'])``.
 """
+
 from .dependencies import require
 
 for _module in ('mmengine', 'mmcv', 'mmpretrain'):
@@ -16,9 +17,16 @@ from .head import SAIMHead  # noqa: E402
 from .order import PredictionOrder  # noqa: E402
 from .runner import SAIMRunner  # noqa: E402
 from .target import SmoothedPatchTarget  # noqa: E402
+from .version import __version__  # noqa: E402
 
-__version__ = '0.1.0'
 __all__ = [
-    'SAIM', 'SAIMDecoder', 'SAIMHead', 'SAIMRunner', 'SAIMViT',
-    'PredictionOrder', 'SmoothedPatchTarget', 'UnlabelledImages'
+    'SAIM',
+    'SAIMDecoder',
+    'SAIMHead',
+    'SAIMRunner',
+    'SAIMViT',
+    'PredictionOrder',
+    'SmoothedPatchTarget',
+    'UnlabelledImages',
+    '__version__',
 ]

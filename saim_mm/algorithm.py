@@ -1,5 +1,6 @@
 """SAIM: Stochastic Autoregressive Image Modeling (AAAI 2023)."""
-from typing import Dict, List, Optional, Union
+
+from typing import Optional, Union
 
 from mmengine.registry import MODELS
 from mmpretrain.models import BaseSelfSupervisor
@@ -37,24 +38,37 @@ class SAIM(BaseSelfSupervisor):
         ValueError: If ``order`` is unknown, or the parts do not allow it.
     """
 
-    def __init__(self,
-                 backbone: dict,
-                 neck: dict,
-                 head: dict,
-                 target_generator: dict,
-                 order: str = 'stochastic',
-                 pretrained: Optional[str] = None,
-                 data_preprocessor: Optional[Union[dict, nn.Module]] = None,
-                 init_cfg: Optional[dict] = None) -> None:
-        check(order in PredictionOrder.names, 'order', order,
-              f'one of {list(PredictionOrder.names)}')
+    def __init__(
+        self,
+        backbone: dict,
+        neck: dict,
+        head: dict,
+        target_generator: dict,
+        order: str = 'stochastic',
+        pretrained: Optional[str] = None,
+        data_preprocessor: Optional[Union[dict, nn.Module]] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        check(
+            order in PredictionOrder.names,
+            'order',
+            order,
+            f'one of {list(PredictionOrder.names)}',
+        )
         backbone = MMPRETRAIN_MODELS.build(backbone)
         check(
-            backbone.with_cls_token, 'backbone.with_cls_token', False,
+            backbone.with_cls_token,
+            'backbone.with_cls_token',
+            False,
             'True in pre-training: the first patch of an order is predicted '
-            'from the class token alone')
-        check(backbone.final_norm, 'backbone.final_norm', False,
-              'True in pre-training: it is the norm before the head')
+            'from the class token alone',
+        )
+        check(
+            backbone.final_norm,
+            'backbone.final_norm',
+            False,
+            'True in pre-training: it is the norm before the head',
+        )
         arch = dict(arch=backbone.arch_settings)
         patch = dict(patch_size=backbone.patch_size)
         super().__init__(
@@ -62,17 +76,22 @@ class SAIM(BaseSelfSupervisor):
             neck={**arch, **neck},
             head={
                 **arch,
-                **patch, 'in_channels': backbone.in_channels,
-                **head
+                **patch,
+                'in_channels': backbone.in_channels,
+                **head,
             },
             target_generator={**patch, **target_generator},
             pretrained=pretrained,
             data_preprocessor=data_preprocessor,
-            init_cfg=init_cfg)
+            init_cfg=init_cfg,
+        )
         check(
-            self.neck.depth > 0 or order == 'raster', 'order', order,
+            self.neck.depth > 0 or order == 'raster',
+            'order',
+            order,
             "'raster' if neck.depth=0: without a decoder nothing tells the "
-            'encoder which patch comes next')
+            'encoder which patch comes next',
+        )
         self.order = order
         # Fixed in pre-training; downstream it is trained.
         self.backbone.pos_embed.requires_grad = False
@@ -80,11 +99,13 @@ class SAIM(BaseSelfSupervisor):
     def draw_order(self, images: Tensor) -> PredictionOrder:
         """Draw the order in which each image's patches are predicted."""
         rows, columns = self.backbone.patch_resolution
-        return PredictionOrder.draw(self.order, len(images), rows * columns,
-                                    images.device)
+        return PredictionOrder.draw(
+            self.order, len(images), rows * columns, images.device
+        )
 
-    def predict_patches(self, images: Tensor,
-                        order: PredictionOrder) -> Tensor:
+    def predict_patches(
+        self, images: Tensor, order: PredictionOrder
+    ) -> Tensor:
         """Predict every patch from those before it.
 
         Args:
@@ -98,10 +119,12 @@ class SAIM(BaseSelfSupervisor):
         query = self.neck(hidden, positions, self.backbone.layers)
         return self.head(self.backbone.norm1(query))
 
-    def loss(self,
-             inputs: Tensor,
-             data_samples: Optional[List[DataSample]] = None,
-             order: Optional[PredictionOrder] = None) -> Dict[str, Tensor]:
+    def loss(
+        self,
+        inputs: Tensor,
+        data_samples: Optional[list[DataSample]] = None,
+        order: Optional[PredictionOrder] = None,
+    ) -> dict[str, Tensor]:
         """Compute the loss of a batch.
 
         Args:

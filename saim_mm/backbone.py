@@ -1,5 +1,7 @@
 """SAIMViT: the backbone of pre-training and of every downstream task."""
-from typing import List, Optional, Sequence, Tuple, Union
+
+from collections.abc import Sequence
+from typing import Optional, Union
 
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
@@ -16,8 +18,9 @@ from .order import PredictionOrder
 ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
 
 
-def sincos_position_embedding(grid: Tuple[int, int],
-                              embed_dims: int) -> Tensor:
+def sincos_position_embedding(
+    grid: tuple[int, int], embed_dims: int
+) -> Tensor:
     """Fixed 2-D sine-cosine position embedding, as MAE's and the authors'.
 
     The first half of the channels encodes the column, the second half the
@@ -30,14 +33,14 @@ def sincos_position_embedding(grid: Tuple[int, int],
     Returns:
         Tensor: (rows * columns, C), patches in row-major order.
     """
-    rows, columns = (
-        torch.arange(n, dtype=torch.float64) for n in grid)
+    rows, columns = (torch.arange(n, dtype=torch.float64) for n in grid)
     row, column = torch.meshgrid(rows, columns, indexing='ij')
     quarter = embed_dims // 4
-    omega = 10000**(-torch.arange(quarter, dtype=torch.float64) / quarter)
+    omega = 10000 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
     angles = [x.reshape(-1, 1) * omega for x in (column, row)]  # (L, C/4)
-    return torch.cat([f(a) for a in angles for f in (torch.sin, torch.cos)],
-                     dim=1).to(torch.get_default_dtype())
+    return torch.cat(
+        [f(a) for a in angles for f in (torch.sin, torch.cos)], dim=1
+    ).to(torch.get_default_dtype())
 
 
 @MODELS.register_module()
@@ -90,20 +93,22 @@ class SAIMViT(VisionTransformer):
             another architecture or patch size is loaded.
     """
 
-    def __init__(self,
-                 arch: Union[str, dict] = 'base',
-                 img_size: Union[int, Tuple[int, int]] = 224,
-                 patch_size: int = 16,
-                 in_channels: int = 3,
-                 out_indices: Union[int, Sequence[int]] = -1,
-                 drop_path_rate: float = 0.,
-                 qkv_bias: bool = True,
-                 final_norm: bool = True,
-                 out_type: str = 'cls_token',
-                 with_cls_token: bool = True,
-                 frozen_stages: int = -1,
-                 interpolate_mode: str = 'bicubic',
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        arch: Union[str, dict] = 'base',
+        img_size: Union[int, tuple[int, int]] = 224,
+        patch_size: int = 16,
+        in_channels: int = 3,
+        out_indices: Union[int, Sequence[int]] = -1,
+        drop_path_rate: float = 0.0,
+        qkv_bias: bool = True,
+        final_norm: bool = True,
+        out_type: str = 'cls_token',
+        with_cls_token: bool = True,
+        frozen_stages: int = -1,
+        interpolate_mode: str = 'bicubic',
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         # As mmpretrain's own variants do, build the parts here: the parent's
         # blocks cannot attend causally.
         super(VisionTransformer, self).__init__(init_cfg)
@@ -111,17 +116,26 @@ class SAIMViT(VisionTransformer):
         self.embed_dims = self.arch_settings['embed_dims']
         self.num_layers = self.arch_settings['num_layers']
 
-        check(isinstance(patch_size, int) and patch_size > 0, 'patch_size',
-              patch_size, 'a positive integer')
+        check(
+            isinstance(patch_size, int) and patch_size > 0,
+            'patch_size',
+            patch_size,
+            'a positive integer',
+        )
         self.patch_size = patch_size
         self.in_channels = in_channels
         self.img_size = to_2tuple(img_size)
         check(
             len(self.img_size) == 2
-            and all(isinstance(s, int) and s > 0 and s % patch_size == 0
-                    for s in self.img_size), 'img_size', img_size,
+            and all(
+                isinstance(s, int) and s > 0 and s % patch_size == 0
+                for s in self.img_size
+            ),
+            'img_size',
+            img_size,
             f'a positive multiple of patch_size={patch_size}, or a pair '
-            '(height, width) of such')
+            '(height, width) of such',
+        )
         self.patch_resolution = tuple(s // patch_size for s in self.img_size)
         self.patch_embed = PatchEmbed(
             in_channels=in_channels,
@@ -129,28 +143,45 @@ class SAIMViT(VisionTransformer):
             embed_dims=self.embed_dims,
             conv_type='Conv2d',
             kernel_size=patch_size,
-            stride=patch_size)
+            stride=patch_size,
+        )
 
-        check(out_type in self.OUT_TYPES, 'out_type', out_type,
-              f'one of {sorted(self.OUT_TYPES)}')
-        check(with_cls_token or out_type != 'cls_token', 'out_type', out_type,
-              "something else than 'cls_token' if with_cls_token=False")
+        check(
+            out_type in self.OUT_TYPES,
+            'out_type',
+            out_type,
+            f'one of {sorted(self.OUT_TYPES)}',
+        )
+        check(
+            with_cls_token or out_type != 'cls_token',
+            'out_type',
+            out_type,
+            "something else than 'cls_token' if with_cls_token=False",
+        )
         self.out_type = out_type
         self.with_cls_token = with_cls_token
         self.num_extra_tokens = int(with_cls_token)
-        self.cls_token = nn.Parameter(
-            torch.zeros(1, 1, self.embed_dims)) if with_cls_token else None
+        self.cls_token = (
+            nn.Parameter(torch.zeros(1, 1, self.embed_dims))
+            if with_cls_token
+            else None
+        )
         self.pos_embed = nn.Parameter(self.initial_pos_embed())
         self.interpolate_mode = interpolate_mode
         self._register_load_state_dict_pre_hook(self._check_checkpoint)
         self._register_load_state_dict_pre_hook(self._prepare_pos_embed)
 
-        indices = [out_indices] if isinstance(out_indices, int) else \
-            list(out_indices)
+        indices = (
+            [out_indices]
+            if isinstance(out_indices, int)
+            else list(out_indices)
+        )
         check(
             all(-self.num_layers <= i < self.num_layers for i in indices),
-            'out_indices', out_indices,
-            f'indices of the {self.num_layers} blocks')
+            'out_indices',
+            out_indices,
+            f'indices of the {self.num_layers} blocks',
+        )
         self.out_indices = [i % self.num_layers for i in indices]
 
         self.layers = ModuleList(
@@ -159,8 +190,10 @@ class SAIMViT(VisionTransformer):
                 self.arch_settings['num_heads'],
                 self.arch_settings['feedforward_channels'],
                 drop_path_rate=rate.item(),
-                qkv_bias=qkv_bias)
-            for rate in torch.linspace(0, drop_path_rate, self.num_layers))
+                qkv_bias=qkv_bias,
+            )
+            for rate in torch.linspace(0, drop_path_rate, self.num_layers)
+        )
         self.final_norm = final_norm
         if final_norm:
             self.ln1 = nn.LayerNorm(self.embed_dims, eps=1e-6)
@@ -171,8 +204,12 @@ class SAIMViT(VisionTransformer):
         self.pre_norm = nn.Identity()
         self.drop_after_pos = nn.Identity()
 
-        check(frozen_stages <= self.num_layers, 'frozen_stages', frozen_stages,
-              f'at most the {self.num_layers} blocks')
+        check(
+            frozen_stages <= self.num_layers,
+            'frozen_stages',
+            frozen_stages,
+            f'at most the {self.num_layers} blocks',
+        )
         self.frozen_stages = frozen_stages
         if frozen_stages > 0:
             self._freeze_stages()
@@ -181,15 +218,25 @@ class SAIMViT(VisionTransformer):
     def parse_arch(cls, arch: Union[str, dict]) -> dict:
         """Look up an architecture, or check one given as a dict."""
         if isinstance(arch, str):
-            check(arch.lower() in cls.arch_zoo, 'arch', arch,
-                  f'one of {sorted(cls.arch_zoo)} or a dict')
+            check(
+                arch.lower() in cls.arch_zoo,
+                'arch',
+                arch,
+                f'one of {sorted(cls.arch_zoo)} or a dict',
+            )
             arch = cls.arch_zoo[arch.lower()]
         check(
-            isinstance(arch, dict) and ARCH_KEYS <= set(arch), 'arch', arch,
-            f'a name or a dict with the keys {sorted(ARCH_KEYS)}')
-        check(arch['embed_dims'] % 4 == 0, "arch['embed_dims']",
-              arch['embed_dims'], 'a multiple of 4 (2-D sine-cosine position '
-              'embedding)')
+            isinstance(arch, dict) and ARCH_KEYS <= set(arch),
+            'arch',
+            arch,
+            f'a name or a dict with the keys {sorted(ARCH_KEYS)}',
+        )
+        check(
+            arch['embed_dims'] % 4 == 0,
+            "arch['embed_dims']",
+            arch['embed_dims'],
+            'a multiple of 4 (2-D sine-cosine position embedding)',
+        )
         return dict(arch)
 
     def initial_pos_embed(self) -> Tensor:
@@ -198,52 +245,60 @@ class SAIMViT(VisionTransformer):
         Returns:
             Tensor: (1, L + 1, C), or (1, L, C) without a class token.
         """
-        patches = sincos_position_embedding(self.patch_resolution,
-                                            self.embed_dims)
+        patches = sincos_position_embedding(
+            self.patch_resolution, self.embed_dims
+        )
         extra = patches.new_zeros(self.num_extra_tokens, self.embed_dims)
         return torch.cat([extra, patches]).unsqueeze(0)
 
     def init_weights(self) -> None:
         """Initialise as the authors do, unless a checkpoint is given."""
         super(VisionTransformer, self).init_weights()
-        if isinstance(self.init_cfg, dict) and \
-                self.init_cfg['type'] == 'Pretrained':
+        if (
+            isinstance(self.init_cfg, dict)
+            and self.init_cfg['type'] == 'Pretrained'
+        ):
             return
         nn.init.xavier_uniform_(self.patch_embed.projection.weight.flatten(1))
         if self.with_cls_token:
-            nn.init.normal_(self.cls_token, std=.02)
+            nn.init.normal_(self.cls_token, std=0.02)
         with torch.no_grad():
             self.pos_embed.copy_(self.initial_pos_embed())
 
-    def _check_checkpoint(self, state_dict: dict, prefix: str, *args,
-                          **kwargs) -> None:
+    def _check_checkpoint(
+        self, state_dict: dict, prefix: str, *args, **kwargs
+    ) -> None:
         """Refuse weights of another architecture (MMEngine only warns)."""
         depth = {
-            int(name[len(prefix):].split('.')[1])
-            for name in state_dict if name.startswith(f'{prefix}layers.')
+            int(name[len(prefix) :].split('.')[1])
+            for name in state_dict
+            if name.startswith(f'{prefix}layers.')
         }
         if depth and max(depth) + 1 != self.num_layers:
             raise ValueError(
                 f'the checkpoint has {max(depth) + 1} blocks, '
-                f"backbone.arch={self.arch_settings} has {self.num_layers}: "
-                'load a checkpoint of the same arch, or change arch')
+                f'backbone.arch={self.arch_settings} has {self.num_layers}: '
+                'load a checkpoint of the same arch, or change arch'
+            )
         for name, own in self.state_dict().items():
             theirs = state_dict.get(prefix + name)
-            if theirs is None or name == 'pos_embed' or \
-                    theirs.shape == own.shape:
+            if (
+                theirs is None
+                or name == 'pos_embed'
+                or theirs.shape == own.shape
+            ):
                 continue
             raise ValueError(
                 f'the checkpoint does not fit the backbone: {prefix}{name} '
                 f'has shape {tuple(theirs.shape)} in the checkpoint and '
                 f'{tuple(own.shape)} here (arch={self.arch_settings}, '
                 f'patch_size={self.patch_size}): load a checkpoint of the '
-                'same arch and patch_size, or change these')
+                'same arch and patch_size, or change these'
+            )
 
     def forward(
-        self,
-        x: Tensor,
-        order: Optional[PredictionOrder] = None
-    ) -> Union[Tuple[Tensor, ...], Tuple[List[Tensor], Tensor]]:
+        self, x: Tensor, order: Optional[PredictionOrder] = None
+    ) -> Union[tuple[Tensor, ...], tuple[list[Tensor], Tensor]]:
         """Encode images.
 
         Args:
@@ -261,8 +316,8 @@ class SAIMViT(VisionTransformer):
         return self.encode_in_order(x, order)
 
     def encode_in_order(
-            self, images: Tensor,
-            order: PredictionOrder) -> Tuple[List[Tensor], Tensor]:
+        self, images: Tensor, order: PredictionOrder
+    ) -> tuple[list[Tensor], Tensor]:
         """The content stream (Eq. 4), in the prediction order.
 
         Step t holds the token that comes before the patch predicted at step
@@ -285,9 +340,11 @@ class SAIMViT(VisionTransformer):
             raise ValueError(
                 f'backbone.img_size={self.img_size}: the images arrive as '
                 f'{tuple(images.shape[-2:])} (height, width); set img_size to '
-                'that, or the crop in the pipeline to img_size')
+                'that, or the crop in the pipeline to img_size'
+            )
         cls_position, positions = self.pos_embed.split(
-            [1, self.pos_embed.shape[1] - 1], dim=1)
+            [1, self.pos_embed.shape[1] - 1], dim=1
+        )
         positions = order.sort(positions)  # (1, L, C) -> (B, L, C)
         patches = order.sort(self.patch_embed(images)[0]) + positions
         cls_token = (self.cls_token + cls_position).expand(len(images), -1, -1)

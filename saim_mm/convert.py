@@ -1,6 +1,6 @@
 """Checkpoints of others, under this package's names."""
+
 import re
-from typing import Dict
 
 import torch
 from torch import Tensor
@@ -21,8 +21,9 @@ _RENAME = [
 ]
 
 
-def from_authors(state_dict: Dict[str, Tensor],
-                 share_weights: bool = False) -> Dict[str, Tensor]:
+def from_authors(
+    state_dict: dict[str, Tensor], share_weights: bool = False
+) -> dict[str, Tensor]:
     """Rename a pre-training checkpoint of the authors' released code.
 
     Args:
@@ -39,7 +40,8 @@ def from_authors(state_dict: Dict[str, Tensor],
     renamed = {}
     for name, value in state_dict.items():
         if name == 'gaussian_blur.weight' or (
-                share_weights and name.startswith('query_blocks.')):
+            share_weights and name.startswith('query_blocks.')
+        ):
             continue
         for pattern, replacement in _RENAME:
             name = re.sub(pattern, replacement, name)

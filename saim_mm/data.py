@@ -1,15 +1,26 @@
 """UnlabelledImages: a folder of images to pre-train on."""
+
 import logging
 import os.path as osp
-from typing import Optional, Sequence
+from collections.abc import Sequence
+from typing import Optional
 
 import torch
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import CustomDataset
 
-EXTENSIONS = ('.jpg', '.jpeg', '.png', '.bmp', '.tif', '.tiff', '.webp',
-              '.ppm', '.pgm')
+EXTENSIONS = (
+    '.jpg',
+    '.jpeg',
+    '.png',
+    '.bmp',
+    '.tif',
+    '.tiff',
+    '.webp',
+    '.ppm',
+    '.pgm',
+)
 
 
 @DATASETS.register_module()
@@ -33,17 +44,20 @@ class UnlabelledImages(CustomDataset):
         ValueError: If it holds no image.
     """
 
-    def __init__(self,
-                 data_root: str,
-                 pipeline: Sequence[dict] = (),
-                 extensions: Sequence[str] = EXTENSIONS,
-                 **kwargs) -> None:
+    def __init__(
+        self,
+        data_root: str,
+        pipeline: Sequence[dict] = (),
+        extensions: Sequence[str] = EXTENSIONS,
+        **kwargs,
+    ) -> None:
         super().__init__(
             data_root=data_root,
             pipeline=pipeline,
             extensions=extensions,
             with_label=False,
-            **kwargs)
+            **kwargs,
+        )
 
     def full_init(self) -> None:
         """List the images."""
@@ -52,20 +66,23 @@ class UnlabelledImages(CustomDataset):
         super().full_init()
         # Shared with the dataloader's workers: 1 where a file is unreadable.
         self.unreadable = torch.zeros(
-            len(self), dtype=torch.uint8).share_memory_()
+            len(self), dtype=torch.uint8
+        ).share_memory_()
 
     def _find_samples(self) -> list:
         field = f"dataset.data_root='{self.img_prefix}'"
         if '://' not in self.img_prefix and not osp.isdir(self.img_prefix):
             raise FileNotFoundError(
                 f'{field}: no such folder; set it to a folder of images '
-                '(train_dataloader.dataset.data_root in the config)')
+                '(train_dataloader.dataset.data_root in the config)'
+            )
         try:
             return super()._find_samples()
         except RuntimeError as error:
             raise ValueError(
                 f'{field}: must hold at least one image, with a name that '
-                f'ends in one of {sorted(self.extensions)}') from error
+                f'ends in one of {sorted(self.extensions)}'
+            ) from error
 
     def prepare_data(self, idx: int) -> Optional[dict]:
         """Load and transform an image.
@@ -97,4 +114,5 @@ class UnlabelledImages(CustomDataset):
             f'unreadable image, skipped: {path} ({error}); '
             f'{self.unreadable.sum()} of {len(self)} so far',
             logger='current',
-            level=logging.WARNING)
+            level=logging.WARNING,
+        )

@@ -1,5 +1,6 @@
 """SAIMDecoder: the query stream over the encoder's layers."""
-from typing import List, Optional
+
+from typing import Optional
 
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS
@@ -33,31 +34,43 @@ class SAIMDecoder(BaseModule):
         ValueError: If ``depth`` is not as above.
     """
 
-    def __init__(self,
-                 arch: dict,
-                 depth: Optional[int] = None,
-                 share_weights: bool = False,
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        arch: dict,
+        depth: Optional[int] = None,
+        share_weights: bool = False,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(init_cfg)
         encoder_depth = arch['num_layers']
         divisors = [
             d for d in range(1, encoder_depth + 1) if encoder_depth % d == 0
         ]
         depth = encoder_depth if depth is None else depth
-        check(depth == 0 or depth in divisors, 'depth', depth,
-              f"0 or a divisor of the encoder's depth: {divisors}")
+        check(
+            depth == 0 or depth in divisors,
+            'depth',
+            depth,
+            f"0 or a divisor of the encoder's depth: {divisors}",
+        )
         self.depth = depth
         self.step = encoder_depth // depth if depth else 0
         self.share_weights = share_weights
         self.layers = ModuleList(
-            TransformerBlock(arch['embed_dims'], arch['num_heads'],
-                             arch['feedforward_channels'])
-            for _ in range(0 if share_weights else depth))
+            TransformerBlock(
+                arch['embed_dims'],
+                arch['num_heads'],
+                arch['feedforward_channels'],
+            )
+            for _ in range(0 if share_weights else depth)
+        )
 
-    def forward(self,
-                hidden: List[Tensor],
-                positions: Tensor,
-                encoder_layers: Optional[ModuleList] = None) -> Tensor:
+    def forward(
+        self,
+        hidden: list[Tensor],
+        positions: Tensor,
+        encoder_layers: Optional[ModuleList] = None,
+    ) -> Tensor:
         """Run the query stream.
 
         Args:
@@ -73,10 +86,12 @@ class SAIMDecoder(BaseModule):
         """
         if self.depth == 0:
             return hidden[-1]
-        layers = encoder_layers[:self.depth] if self.share_weights else \
-            self.layers
+        layers = (
+            encoder_layers[: self.depth] if self.share_weights else self.layers
+        )
         query = positions
         for k, layer in enumerate(layers, start=1):
             query = layer(
-                query, context=hidden[k * self.step - 1], is_causal=True)
+                query, context=hidden[k * self.step - 1], is_causal=True
+            )
         return query

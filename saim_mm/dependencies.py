@@ -1,4 +1,5 @@
 """Says in one line what is missing when a toolbox is not installed."""
+
 import importlib
 
 INSTALL = {
@@ -28,6 +29,8 @@ def require(module: str, needed_by: str) -> None:
     try:
         importlib.import_module(module)
     except ImportError as error:
-        raise ImportError(f'{needed_by} needs {module}, which cannot be '
-                          f'imported ({error}). To install it: '
-                          f'{INSTALL[module]}') from error
+        raise ImportError(
+            f'{needed_by} needs {module}, which cannot be '
+            f'imported ({error}). To install it: '
+            f'{INSTALL[module]}'
+        ) from error

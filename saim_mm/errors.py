@@ -1,4 +1,5 @@
 """Errors that name the field, its value and what would be right."""
+
 from typing import Any
 
 

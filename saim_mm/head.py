@@ -1,4 +1,5 @@
 """SAIMHead: prediction of the pixels and loss."""
+
 from typing import Optional
 
 from mmengine.model import BaseModule, ModuleList
@@ -22,9 +23,10 @@ class SAIMHead(BaseModule):
         predictor (str): 'mlp' (one hidden layer of 4 C channels, GELU),
             'linear', or 'transformer' (two causal transformer blocks and a
             linear layer). Defaults to 'mlp'.
-        loss (dict): The loss. Defaults to mmpretrain's
-            ``PixelReconstructionLoss`` with ``criterion='L2'``, the mean
-            squared error over all patches and pixels; ``'L1'`` is the other.
+        loss (dict, optional): A loss of prediction and target. Defaults to
+            None, ``dict(type='PixelReconstructionLoss', criterion='L2')``:
+            the mean squared error over all patches and pixels. ``'L1'`` is
+            the other criterion.
         init_cfg (dict, optional): MMEngine's initialisation config.
 
     Raises:
@@ -33,35 +35,47 @@ class SAIMHead(BaseModule):
 
     predictors = ('linear', 'mlp', 'transformer')
 
-    def __init__(self,
-                 arch: dict,
-                 patch_size: int,
-                 in_channels: int = 3,
-                 predictor: str = 'mlp',
-                 loss: dict = dict(
-                     type='PixelReconstructionLoss', criterion='L2'),
-                 init_cfg: Optional[dict] = None) -> None:
+    def __init__(
+        self,
+        arch: dict,
+        patch_size: int,
+        in_channels: int = 3,
+        predictor: str = 'mlp',
+        loss: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
         super().__init__(init_cfg)
-        check(predictor in self.predictors, 'predictor', predictor,
-              f'one of {list(self.predictors)}')
+        check(
+            predictor in self.predictors,
+            'predictor',
+            predictor,
+            f'one of {list(self.predictors)}',
+        )
         channels = arch['embed_dims']
         pixels = patch_size**2 * in_channels
         self.blocks = ModuleList()
         if predictor == 'mlp':
             self.predictor = nn.Sequential(
-                nn.Linear(channels, 4 * channels), nn.GELU(),
-                nn.Linear(4 * channels, pixels))
+                nn.Linear(channels, 4 * channels),
+                nn.GELU(),
+                nn.Linear(4 * channels, pixels),
+            )
         elif predictor == 'linear':
             self.predictor = nn.Linear(channels, pixels)
         else:
             self.blocks.extend(
-                TransformerBlock(channels, arch['num_heads'],
-                                 arch['feedforward_channels'])
-                for _ in range(2))
+                TransformerBlock(
+                    channels, arch['num_heads'], arch['feedforward_channels']
+                )
+                for _ in range(2)
+            )
             # Pre-norm blocks leave their sum un-normalised.
             self.predictor = nn.Sequential(
-                nn.LayerNorm(channels, eps=1e-6), nn.Linear(channels, pixels))
-        self.loss_module = self.build_loss(loss)
+                nn.LayerNorm(channels, eps=1e-6), nn.Linear(channels, pixels)
+            )
+        self.loss_module = self.build_loss(
+            loss or dict(type='PixelReconstructionLoss', criterion='L2')
+        )
 
     @staticmethod
     def build_loss(loss: dict) -> nn.Module:
@@ -72,7 +86,8 @@ class SAIMHead(BaseModule):
             raise ValueError(
                 f'loss={dict(loss)}: must be dict(type='
                 "'PixelReconstructionLoss', criterion='L1' or 'L2') or "
-                'another registered loss of prediction and target') from error
+                'another registered loss of prediction and target'
+            ) from error
 
     def init_weights(self) -> None:
         super().init_weights()

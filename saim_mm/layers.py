@@ -1,4 +1,5 @@
 """The transformer block that encoder, decoder and prediction head share."""
+
 from typing import Optional
 
 import torch.nn.functional as F
@@ -23,13 +24,16 @@ class Attention(BaseModule):
             Defaults to True.
     """
 
-    def __init__(self,
-                 embed_dims: int,
-                 num_heads: int,
-                 qkv_bias: bool = True) -> None:
+    def __init__(
+        self, embed_dims: int, num_heads: int, qkv_bias: bool = True
+    ) -> None:
         super().__init__()
-        check(embed_dims % num_heads == 0, 'num_heads', num_heads,
-              f'a divisor of embed_dims={embed_dims}')
+        check(
+            embed_dims % num_heads == 0,
+            'num_heads',
+            num_heads,
+            f'a divisor of embed_dims={embed_dims}',
+        )
         self.num_heads = num_heads
         self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias)
         self.proj = nn.Linear(embed_dims, embed_dims)
@@ -43,10 +47,12 @@ class Attention(BaseModule):
             if linear.bias is not None:
                 nn.init.zeros_(linear.bias)
 
-    def forward(self,
-                x: Tensor,
-                context: Optional[Tensor] = None,
-                is_causal: bool = False) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Optional[Tensor] = None,
+        is_causal: bool = False,
+    ) -> Tensor:
         """Attend from ``x`` to ``context``.
 
         Args:
@@ -65,13 +71,18 @@ class Attention(BaseModule):
             channels = x.shape[-1]
             split = (channels, 2 * channels)
             q_weight, kv_weight = self.qkv.weight.split(split)
-            q_bias, kv_bias = (None, None) if self.qkv.bias is None else \
-                self.qkv.bias.split(split)
+            q_bias, kv_bias = (
+                (None, None)
+                if self.qkv.bias is None
+                else self.qkv.bias.split(split)
+            )
             q = F.linear(x, q_weight, q_bias)
             k, v = F.linear(context, kv_weight, kv_bias).chunk(2, dim=-1)
         # (B, T, C) -> (B, heads, T, C / heads)
-        q, k, v = (t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-                   for t in (q, k, v))
+        q, k, v = (
+            t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for t in (q, k, v)
+        )
         x = F.scaled_dot_product_attention(q, k, v, is_causal=is_causal)
         return self.proj(x.transpose(1, 2).flatten(2))
 
@@ -92,12 +103,14 @@ class TransformerBlock(BaseModule):
             Defaults to True.
     """
 
-    def __init__(self,
-                 embed_dims: int,
-                 num_heads: int,
-                 feedforward_channels: int,
-                 drop_path_rate: float = 0.,
-                 qkv_bias: bool = True) -> None:
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        feedforward_channels: int,
+        drop_path_rate: float = 0.0,
+        qkv_bias: bool = True,
+    ) -> None:
         super().__init__()
         self.ln1 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = Attention(embed_dims, num_heads, qkv_bias)
@@ -107,16 +120,19 @@ class TransformerBlock(BaseModule):
             embed_dims,
             feedforward_channels,
             act_cfg=dict(type='GELU'),
-            dropout_layer=dict(type='DropPath', drop_prob=drop_path_rate))
+            dropout_layer=dict(type='DropPath', drop_prob=drop_path_rate),
+        )
 
     def init_weights(self) -> None:
         super().init_weights()
         self.ffn.apply(xavier_linear)
 
-    def forward(self,
-                x: Tensor,
-                context: Optional[Tensor] = None,
-                is_causal: bool = False) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        context: Optional[Tensor] = None,
+        is_causal: bool = False,
+    ) -> Tensor:
         """Update a stream.
 
         Args:

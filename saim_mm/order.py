@@ -1,4 +1,5 @@
 """The order in which the patches of an image are predicted."""
+
 import torch
 from torch import Tensor
 
@@ -33,8 +34,9 @@ class PredictionOrder:
         return cls(noise.argsort(dim=1))
 
     @classmethod
-    def draw(cls, name: str, batch_size: int, num_patches: int,
-             device: torch.device) -> 'PredictionOrder':
+    def draw(
+        cls, name: str, batch_size: int, num_patches: int, device: torch.device
+    ) -> 'PredictionOrder':
         """Draw an order for every image of a batch.
 
         Args:
@@ -46,9 +48,11 @@ class PredictionOrder:
         """
         if name == 'stochastic':
             return cls.from_noise(
-                torch.rand(batch_size, num_patches, device=device))
+                torch.rand(batch_size, num_patches, device=device)
+            )
         return cls(
-            torch.arange(num_patches, device=device).expand(batch_size, -1))
+            torch.arange(num_patches, device=device).expand(batch_size, -1)
+        )
 
     def sort(self, tokens: Tensor) -> Tensor:
         """Put tokens that are in raster order in the prediction order.
@@ -71,4 +75,5 @@ class PredictionOrder:
             Tensor: (B, L, C).
         """
         return tokens.take_along_dim(
-            self.indices.argsort(dim=1).unsqueeze(-1), dim=1)
+            self.indices.argsort(dim=1).unsqueeze(-1), dim=1
+        )

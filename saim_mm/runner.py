@@ -1,4 +1,5 @@
 """SAIMRunner: MMEngine's Runner, with a look at the machine first."""
+
 import os
 import re
 from pathlib import Path
@@ -48,12 +49,16 @@ class SAIMRunner(Runner):
         Raises:
             ValueError: If it asks for mixed precision on a CPU.
         """
-        if get_device() == 'cpu' and isinstance(optim_wrapper, dict) and \
-                optim_wrapper.get('type') == 'AmpOptimWrapper':
+        if (
+            get_device() == 'cpu'
+            and isinstance(optim_wrapper, dict)
+            and optim_wrapper.get('type') == 'AmpOptimWrapper'
+        ):
             raise ValueError(
                 "optim_wrapper.type='AmpOptimWrapper': mixed precision needs "
                 'a GPU, and PyTorch finds none here. On a CPU leave out --amp '
-                'and add --cfg-options optim_wrapper.type=OptimWrapper')
+                'and add --cfg-options optim_wrapper.type=OptimWrapper'
+            )
         return super().build_optim_wrapper(optim_wrapper)
 
 
@@ -72,21 +77,26 @@ def prepare_for_cpu(cfg: Config) -> None:
         raise ValueError(
             f'--gpus {gpus}: PyTorch finds no GPU here '
             f'(torch {torch.__version__}). Train on the CPU with --gpus 0, or '
-            'check the driver with nvidia-smi')
+            'check the driver with nvidia-smi'
+        )
 
     launcher = cfg.get('launcher', 'none')
     if launcher == 'slurm':
-        raise ValueError("launcher='slurm': the nodes need GPUs, and PyTorch "
-                         'finds none here; on CPUs use tools/dist_train.sh')
+        raise ValueError(
+            "launcher='slurm': the nodes need GPUs, and PyTorch "
+            'finds none here; on CPUs use tools/dist_train.sh'
+        )
     if launcher == 'pytorch':
         if not torch.distributed.is_initialized():
             # MMEngine selects a CUDA device before it initialises.
             torch.distributed.init_process_group(backend='gloo')
             print_log(
                 'No GPU: the processes train on CPUs, through gloo',
-                logger='current')
-        cfg.setdefault('model_wrapper_cfg',
-                       dict(type='MMDistributedDataParallel'))
+                logger='current',
+            )
+        cfg.setdefault(
+            'model_wrapper_cfg', dict(type='MMDistributedDataParallel')
+        )
         cfg.model_wrapper_cfg.device_ids = None
 
 

@@ -1,5 +1,6 @@
 """SmoothedPatchTarget: what the predictions are compared with."""
-from typing import Optional, Tuple
+
+from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -27,8 +28,9 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     return x.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
 
 
-def unpatchify(patches: Tensor, patch_size: int,
-               grid: Tuple[int, int]) -> Tensor:
+def unpatchify(
+    patches: Tensor, patch_size: int, grid: tuple[int, int]
+) -> Tensor:
     """Put patches together; the inverse of :func:`patchify`.
 
     Args:
@@ -42,7 +44,8 @@ def unpatchify(patches: Tensor, patch_size: int,
     p, (rows, columns) = patch_size, grid
     x = patches.unflatten(-1, (p, p, -1)).unflatten(1, (rows, columns))
     return x.permute(0, 5, 1, 3, 2, 4).reshape(
-        len(patches), -1, rows * p, columns * p)
+        len(patches), -1, rows * p, columns * p
+    )
 
 
 @MODELS.register_module()
@@ -63,24 +66,34 @@ class SmoothedPatchTarget(BaseModule):
         ValueError: If ``kernel_size`` or ``sigma`` is not as above.
     """
 
-    def __init__(self,
-                 patch_size: int,
-                 kernel_size: Optional[int] = 9,
-                 sigma: float = 1.,
-                 normalize: bool = True) -> None:
+    def __init__(
+        self,
+        patch_size: int,
+        kernel_size: Optional[int] = 9,
+        sigma: float = 1.0,
+        normalize: bool = True,
+    ) -> None:
         super().__init__()
         self.patch_size = patch_size
         self.normalize = normalize
         kernel = None
         if kernel_size is not None:
             check(
-                isinstance(kernel_size, int) and kernel_size > 0
-                and kernel_size % 2 == 1, 'kernel_size', kernel_size,
-                'an odd positive integer, or None for no blur')
-            check(sigma > 0, 'sigma', sigma, 'positive (pixels); for no blur '
-                  'set kernel_size=None')
+                isinstance(kernel_size, int)
+                and kernel_size > 0
+                and kernel_size % 2 == 1,
+                'kernel_size',
+                kernel_size,
+                'an odd positive integer, or None for no blur',
+            )
+            check(
+                sigma > 0,
+                'sigma',
+                sigma,
+                'positive (pixels); for no blur set kernel_size=None',
+            )
             offset = torch.arange(kernel_size) - kernel_size // 2
-            kernel = torch.exp(-offset.double()**2 / (2 * sigma**2))
+            kernel = torch.exp(-(offset.double() ** 2) / (2 * sigma**2))
             kernel = (kernel / kernel.sum()).to(torch.get_default_dtype())
         # One axis of the Gaussian: in 2-D it is the outer product of two.
         self.register_buffer('kernel', kernel, persistent=False)
@@ -99,16 +112,18 @@ class SmoothedPatchTarget(BaseModule):
         channels, size = images.shape[1], len(self.kernel)
         for shape in ((size, 1), (1, size)):
             weight = self.kernel.reshape(1, 1, *shape).expand(
-                channels, -1, -1, -1)
+                channels, -1, -1, -1
+            )
             images = F.conv2d(
                 images,
                 weight,
                 padding=(shape[0] // 2, shape[1] // 2),
-                groups=channels)
+                groups=channels,
+            )
         return images
 
     @staticmethod
-    def statistics(patches: Tensor) -> Tuple[Tensor, Tensor]:
+    def statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and standard deviation that a patch is normalised with.
 
         Args:

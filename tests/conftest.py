@@ -1,7 +1,7 @@
-import os
 from pathlib import Path
 
 import pytest
+
 import saim_mm  # noqa: F401  registers everything
 
 ROOT = Path(__file__).parents[1]

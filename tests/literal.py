@@ -3,6 +3,7 @@
 Slow and literal on purpose; it shares no code with the package. Parameters
 are a dict under the package's names, so gradients can be compared by name.
 """
+
 import math
 
 import torch
@@ -10,7 +11,7 @@ import torch
 
 def layer_norm(x, params, name):
     mean = x.mean(-1, keepdim=True)
-    var = ((x - mean)**2).mean(-1, keepdim=True)
+    var = ((x - mean) ** 2).mean(-1, keepdim=True)
     normed = (x - mean) / (var + 1e-6).sqrt()
     return normed * params[f'{name}.weight'] + params[f'{name}.bias']
 
@@ -40,9 +41,12 @@ def attention(q_in, kv_in, mask, params, name, num_heads):
     batch, _, channels = q_in.shape
     weights = params[f'{name}.qkv.weight'].split(channels)
     biases = params[f'{name}.qkv.bias'].split(channels)
-    q, k, v = ((x @ w.T + b).reshape(batch, -1, num_heads,
-                                     channels // num_heads).transpose(1, 2)
-               for x, w, b in zip((q_in, kv_in, kv_in), weights, biases))
+    q, k, v = (
+        (x @ w.T + b)
+        .reshape(batch, -1, num_heads, channels // num_heads)
+        .transpose(1, 2)
+        for x, w, b in zip((q_in, kv_in, kv_in), weights, biases)
+    )
     scores = q @ k.transpose(-2, -1) / math.sqrt(channels // num_heads)
     weights = (scores + mask[:, None].to(scores)).softmax(-1)
     x = (weights @ v).transpose(1, 2).reshape(batch, -1, channels)
@@ -61,8 +65,9 @@ def to_patches(images, size):
     """(B, C, H, W) -> (B, L, size * size * C), one patch after the other."""
     _, _, height, width = images.shape
     patches = [
-        images[:, :, y:y + size, x:x + size].permute(0, 2, 3, 1).flatten(1)
-        for y in range(0, height, size) for x in range(0, width, size)
+        images[:, :, y : y + size, x : x + size].permute(0, 2, 3, 1).flatten(1)
+        for y in range(0, height, size)
+        for x in range(0, width, size)
     ]
     return torch.stack(patches, dim=1)
 
@@ -70,37 +75,43 @@ def to_patches(images, size):
 def blur(images, kernel_size, sigma):
     half = kernel_size // 2
     axis = torch.arange(-half, half + 1).double()
-    kernel = torch.exp(-(axis[:, None]**2 + axis**2) / (2 * sigma**2))
+    kernel = torch.exp(-(axis[:, None] ** 2 + axis**2) / (2 * sigma**2))
     kernel = (kernel / kernel.sum()).to(images)
     height, width = images.shape[-2:]
     padded = torch.nn.functional.pad(images, [half] * 4)
-    return sum(kernel[i, j] * padded[:, :, i:i + height, j:j + width]
-               for i in range(kernel_size) for j in range(kernel_size))
+    return sum(
+        kernel[i, j] * padded[:, :, i : i + height, j : j + width]
+        for i in range(kernel_size)
+        for j in range(kernel_size)
+    )
 
 
-def target(images, patch_size, kernel_size=9, sigma=1., normalize=True):
+def target(images, patch_size, kernel_size=9, sigma=1.0, normalize=True):
     if kernel_size is not None:
         images = blur(images, kernel_size, sigma)
     patches = to_patches(images, patch_size)
     if normalize:
         mean = patches.mean(-1, keepdim=True)
-        var = ((patches - mean)**2).sum(-1, keepdim=True) / (
-            patches.shape[-1] - 1)
+        var = ((patches - mean) ** 2).sum(-1, keepdim=True) / (
+            patches.shape[-1] - 1
+        )
         patches = (patches - mean) / (var + 1e-6).sqrt()
     return patches
 
 
-def pretrain(params,
-             images,
-             noise,
-             patch_size,
-             num_layers,
-             num_heads,
-             depth=None,
-             share_weights=False,
-             predictor='mlp',
-             criterion='L2',
-             **target_args):
+def pretrain(
+    params,
+    images,
+    noise,
+    patch_size,
+    num_layers,
+    num_heads,
+    depth=None,
+    share_weights=False,
+    predictor='mlp',
+    criterion='L2',
+    **target_args,
+):
     """Predictions in raster order (B, L, P), loss and encoder outputs.
 
     ``noise`` gives the order; increasing noise is the raster order.
@@ -109,8 +120,10 @@ def pretrain(params,
     content_mask, query_mask = masks(noise)
     weight = params['backbone.patch_embed.projection.weight']
     # The kernel (C, 3, p, p) in the pixel order of `to_patches`.
-    patches = to_patches(images, patch_size) @ weight.permute(
-        0, 2, 3, 1).flatten(1).T
+    patches = (
+        to_patches(images, patch_size)
+        @ weight.permute(0, 2, 3, 1).flatten(1).T
+    )
     patches = patches + params['backbone.patch_embed.projection.bias']
     position = params['backbone.pos_embed'].expand(len(images), -1, -1)
     cls_token = params['backbone.cls_token'].expand(len(images), -1, -1)
@@ -124,8 +137,9 @@ def pretrain(params,
         if depth and (i + 1) % (num_layers // depth) == 0:
             k = (i + 1) * depth // num_layers - 1
             decoder = 'backbone' if share_weights else 'neck'
-            g = block(g, h, query_mask, params, f'{decoder}.layers.{k}',
-                      num_heads)
+            g = block(
+                g, h, query_mask, params, f'{decoder}.layers.{k}', num_heads
+            )
     if depth == 0:
         # Each patch is predicted from the output of the token before it.
         steps = noise.argsort(dim=1)
@@ -143,12 +157,20 @@ def pretrain(params,
         # Query i may see query j where z_j <= z_i: it knows no more than i.
         g = g[:, 1:]
         for i in range(2):
-            g = block(g, g, content_mask[:, 1:, 1:], params,
-                      f'head.blocks.{i}', num_heads)
+            g = block(
+                g,
+                g,
+                content_mask[:, 1:, 1:],
+                params,
+                f'head.blocks.{i}',
+                num_heads,
+            )
         g = torch.cat([torch.zeros_like(g[:, :1]), g], dim=1)
         pred = linear(
-            layer_norm(g, params, 'head.predictor.0'), params,
-            'head.predictor.1')
+            layer_norm(g, params, 'head.predictor.0'),
+            params,
+            'head.predictor.1',
+        )
     pred = pred[:, 1:]  # the class token predicts nothing
     difference = pred - target(images, patch_size, **target_args)
     loss = (difference**2 if criterion == 'L2' else difference.abs()).mean()

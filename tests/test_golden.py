@@ -1,4 +1,5 @@
 """Numbers that the authors' released code produced, if they are at hand."""
+
 import pytest
 import torch
 from conftest import ROOT
@@ -9,7 +10,8 @@ from saim_mm.convert import from_authors
 
 GOLDEN = ROOT.parent / 'shared/golden/saim_golden.pt'
 pytestmark = pytest.mark.skipif(
-    not GOLDEN.exists(), reason=f'{GOLDEN} is not there')
+    not GOLDEN.exists(), reason=f'{GOLDEN} is not there'
+)
 
 
 @pytest.fixture(scope='module')
@@ -28,29 +30,38 @@ def build(args):
                     embed_dims=width,
                     num_layers=depth,
                     num_heads=args['num_heads'],
-                    feedforward_channels=4 * width),
+                    feedforward_channels=4 * width,
+                ),
                 img_size=args['img_size'],
-                patch_size=args['patch_size']),
+                patch_size=args['patch_size'],
+            ),
             neck=dict(
                 type='SAIMDecoder',
                 depth=args['query_depth'],
-                share_weights=args.get('share_weight', False)),
+                share_weights=args.get('share_weight', False),
+            ),
             head=dict(
                 type='SAIMHead',
                 predictor=args.get('prediction_head_type', 'MLP').lower(),
                 loss=dict(
                     type='PixelReconstructionLoss',
-                    criterion=args.get('loss_type', 'L2'))),
+                    criterion=args.get('loss_type', 'L2'),
+                ),
+            ),
             target_generator=dict(
                 type='SmoothedPatchTarget',
                 kernel_size=args.get('gaussian_kernel_size'),
-                sigma=args.get('gaussian_sigma', 1.),
-                normalize=args.get('norm_pix_loss', True))))
+                sigma=args.get('gaussian_sigma', 1.0),
+                normalize=args.get('norm_pix_loss', True),
+            ),
+        )
+    )
 
 
-@pytest.mark.parametrize('case', [
-    'default', 'share_weight', 'query_depth2', 'plain_l1_linear', 'blur3'
-])
+@pytest.mark.parametrize(
+    'case',
+    ['default', 'share_weight', 'query_depth2', 'plain_l1_linear', 'blur3'],
+)
 def test_equals_the_authors_numbers(golden, case):
     golden = golden[case]
     shared = golden['model'].get('share_weight', False)
@@ -60,12 +71,16 @@ def test_equals_the_authors_numbers(golden, case):
         model.backbone.pos_embed.data,
         golden['state_dict']['pos_embed'],
         rtol=0,
-        atol=1e-7)
+        atol=1e-7,
+    )
     model.load_state_dict(
-        from_authors(golden['state_dict'], shared), strict=True)
+        from_authors(golden['state_dict'], shared), strict=True
+    )
 
-    images, order = golden['images'], PredictionOrder.from_noise(
-        golden['noise'])
+    images, order = (
+        golden['images'],
+        PredictionOrder.from_noise(golden['noise']),
+    )
     hidden, _ = model.backbone(images, order)
     pred = order.unsort(model.predict_patches(images, order))
     loss = model.loss(images, order=order)['loss']
@@ -77,7 +92,8 @@ def test_equals_the_authors_numbers(golden, case):
     # Ours has no token for the last patch of the order.
     for ours, theirs in zip(hidden, golden['encoder_hidden']):
         theirs = torch.cat(
-            [theirs[:, :1], order.sort(theirs[:, 1:])[:, :-1]], dim=1)
+            [theirs[:, :1], order.sort(theirs[:, 1:])[:, :-1]], dim=1
+        )
         torch.testing.assert_close(ours, theirs, **close)
     assert shared or len(golden['encoder_hidden']) == len(hidden)
 
@@ -87,7 +103,8 @@ def test_equals_the_authors_numbers(golden, case):
     for name, grad in grads.items():
         scale = grad.abs().max()
         torch.testing.assert_close(
-            ours[name].grad, grad, rtol=0, atol=1e-4 * scale.item())
+            ours[name].grad, grad, rtol=0, atol=1e-4 * scale.item()
+        )
 
 
 def test_target_equals_the_authors(golden):
@@ -98,4 +115,5 @@ def test_target_equals_the_authors(golden):
         model.target_generator(golden['images']),
         golden['target'],
         rtol=0,
-        atol=1e-6)
+        atol=1e-6,
+    )

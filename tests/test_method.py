@@ -1,4 +1,5 @@
 """The method: against the literal equations, the authors' numbers, itself."""
+
 import literal
 import pytest
 import torch
@@ -6,12 +7,18 @@ from mmpretrain.registry import MODELS
 
 from saim_mm import PredictionOrder
 
-ARCH = dict(
-    embed_dims=32, num_layers=4, num_heads=4, feedforward_channels=64)
+ARCH = dict(embed_dims=32, num_layers=4, num_heads=4, feedforward_channels=64)
 
 
-def build(img_size=(16, 24), order='stochastic', neck=None, head=None,
-          target=None, arch=ARCH, patch_size=4):
+def build(
+    img_size=(16, 24),
+    order='stochastic',
+    neck=None,
+    head=None,
+    target=None,
+    arch=ARCH,
+    patch_size=4,
+):
     """A float64 model, every parameter away from its initial value."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
@@ -23,16 +30,20 @@ def build(img_size=(16, 24), order='stochastic', neck=None, head=None,
                 type='SAIMViT',
                 arch=arch,
                 img_size=img_size,
-                patch_size=patch_size),
+                patch_size=patch_size,
+            ),
             neck=dict(type='SAIMDecoder', **(neck or {})),
             head=dict(type='SAIMHead', **(head or {})),
             target_generator=dict(
-                type='SmoothedPatchTarget', **(target or {}))))
+                type='SmoothedPatchTarget', **(target or {})
+            ),
+        )
+    )
     model.init_weights()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name != 'backbone.pos_embed':
-                parameter += .1 * torch.randn_like(parameter)
+                parameter += 0.1 * torch.randn_like(parameter)
     torch.set_default_dtype(torch.float32)
     return model
 
@@ -50,8 +61,7 @@ def run(model, images, order):
     loss = model.loss(images, order=order)['loss']
     loss.backward()
     grads = {
-        name: p.grad
-        for name, p in model.named_parameters() if p.requires_grad
+        name: p.grad for name, p in model.named_parameters() if p.requires_grad
     }
     return pred, loss, grads
 
@@ -105,7 +115,8 @@ def test_equals_literal_equations(switch):
         **neck,
         predictor=head.get('predictor', 'mlp'),
         criterion=head.get('loss', dict(criterion='L2'))['criterion'],
-        **config.get('target', {}))
+        **config.get('target', {}),
+    )
     expected_loss.backward()
 
     tolerance = dict(rtol=0, atol=1e-10)
@@ -114,35 +125,45 @@ def test_equals_literal_equations(switch):
     assert grads and all(g is not None for g in grads.values())
     for name, grad in grads.items():
         torch.testing.assert_close(
-            grad, params[name].grad, **tolerance, msg=lambda m: f'{name} {m}')
+            grad,
+            params[name].grad,
+            **tolerance,
+            msg=lambda m, name=name: f'{name}: {m}',
+        )
 
 
-@pytest.mark.parametrize('switch', [
-    'default', 'raster', 'depth 2', 'depth 0', 'shared', 'transformer head'
-])
+@pytest.mark.parametrize(
+    'switch',
+    ['default', 'raster', 'depth 2', 'depth 0', 'shared', 'transformer head'],
+)
 def test_no_leak(switch):
     """Changing patch t changes no prediction at or before t, only later."""
     model = build(**SWITCHES[switch])
     images, noise = images_and_noise(batch=1)
-    order = model.draw_order(images) if model.order == 'raster' else \
-        PredictionOrder.from_noise(noise)
+    order = (
+        model.draw_order(images)
+        if model.order == 'raster'
+        else PredictionOrder.from_noise(noise)
+    )
     before = model.predict_patches(images, order)[0]
     length = before.shape[0]
     for t in range(length):
         row, column = divmod(order.indices[0, t].item(), 6)
         changed = images.clone()
-        changed[:, :, 4 * row:4 * row + 4, 4 * column:4 * column + 4] += 1
+        changed[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 1
         after = model.predict_patches(changed, order)[0]
         same = (after == before).all(dim=-1)
-        assert same[:t + 1].all(), f'patch {t} leaks'
-        assert not same[t + 1:].any(), f'patch {t} is not seen after it'
+        assert same[: t + 1].all(), f'patch {t} leaks'
+        assert not same[t + 1 :].any(), f'patch {t} is not seen after it'
 
 
 def test_no_leak_in_the_real_size():
     """ViT-B/16 at 224: a spot check of the same."""
     from mmengine.config import Config
+
     cfg = Config.fromfile(
-        'configs/pretrain/saim_vit-base-p16_32xb64-amp-coslr-300e_in1k.py')
+        'configs/pretrain/saim_vit-base-p16_32xb64-amp-coslr-300e_in1k.py'
+    )
     model = MODELS.build(cfg.model).eval()
     model.init_weights()
     images, _ = images_and_noise((224, 224), 1, batch=1)
@@ -153,9 +174,10 @@ def test_no_leak_in_the_real_size():
         for t in (0, 1, 100, 194, 195):
             row, column = divmod(order.indices[0, t].item(), 14)
             changed = images.clone()
-            changed[:, :, 16 * row:16 * row + 16,
-                    16 * column:16 * column + 16] += 1
+            changed[
+                :, :, 16 * row : 16 * row + 16, 16 * column : 16 * column + 16
+            ] += 1
             after = model.predict_patches(changed, order)[0]
             difference = (after - before).abs().amax(dim=-1)
-            assert (difference[:t + 1] < 1e-6).all()
-            assert (difference[t + 1:] > 1e-6).all()
+            assert (difference[: t + 1] < 1e-6).all()
+            assert (difference[t + 1 :] > 1e-6).all()

@@ -1,0 +1,25 @@
+# make demo              pre-train a small SAIM, fine-tune it, draw what it does
+# make demo DATA=FOLDER  pre-train on your own images
+# make test              run the tests
+# make lint              check the style
+# Each sets up what it needs in .venv; nothing else has to be installed.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test lint
+demo: $(VENV)/.installed
+	$(BIN)/python tools/demo.py $(if $(DATA),--data "$(DATA)")
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
+	    --constraint constraints.txt --editable '.[onedl,demo,test]'
+	touch $@

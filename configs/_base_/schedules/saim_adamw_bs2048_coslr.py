@@ -1,0 +1,14 @@
+# Table 6 of the paper. Learning rate: 2e-4 for every 256 images of the batch.
+optim_wrapper = dict(
+    type='AmpOptimWrapper',
+    optimizer=dict(
+        type='AdamW',
+        lr=2e-4 * 2048 / 256,
+        betas=(0.9, 0.95),
+        weight_decay=0.05,
+    ),
+    paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
+)
+
+# Used with --auto-scale-lr.
+auto_scale_lr = dict(base_batch_size=2048)

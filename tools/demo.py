@@ -1,0 +1,164 @@
+"""Pre-train a small SAIM on this machine in a few minutes (`make demo`).
+
+    python tools/demo.py [--data FOLDER_OF_IMAGES] [--out demo]
+
+Without --data: pre-trains on scikit-learn's scans of handwritten digits,
+fine-tunes the model on ten labelled scans of each digit, and trains a twin
+from scratch in the same way. With --data: pre-trains on that folder.
+Everything runs through the same configs and scripts as real training.
+"""
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+ROOT = Path(__file__).resolve().parents[1]
+DIGITS = ROOT / 'data/digits'
+PRETRAIN = 'configs/pretrain/saim_vit-demo-p4_1xb64-coslr-40e_digits.py'
+PRETRAIN_FOLDER = (
+    'configs/pretrain/saim_vit-demo-p8_1xb64-coslr-500i_folder.py'
+)
+CLASSIFY = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
+
+
+def run(title, log, script, *arguments):
+    """Run a script of this project; show its progress, log the rest."""
+    print(
+        f'\n== {title}\n   python {script} {" ".join(arguments)}', flush=True
+    )
+    start = time.time()
+    with (
+        open(log, 'w') as file,
+        subprocess.Popen(
+            [sys.executable, script, *arguments],
+            cwd=ROOT,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        ) as process,
+    ):
+        lines = []
+        for line in process.stdout:
+            file.write(line)
+            lines.append(line.rstrip())
+            if '(train)' in line or '(val)' in line:
+                print('   ' + line.split('INFO - ')[-1].rstrip(), flush=True)
+            elif 'unreadable image' in line or line.startswith('wrote'):
+                print('   ' + line.rstrip(), flush=True)
+    if process.returncode != 0:
+        error = next((x for x in reversed(lines) if x), '')
+        raise SystemExit(f'\n{title} failed: {error}\n(see {log})')
+    print(f'   {time.time() - start:.0f} s', flush=True)
+
+
+def train(title, out, config, *options):
+    """Train; return the checkpoint and the logged scalars."""
+    work_dir = out / title.replace(' ', '_')
+    shutil.rmtree(work_dir, ignore_errors=True)
+    if options:
+        options = ('--cfg-options', *options)
+    run(
+        title,
+        f'{work_dir}.log',
+        'tools/train.py',
+        config,
+        '--work-dir',
+        str(work_dir),
+        *options,
+    )
+    checkpoint = Path((work_dir / 'last_checkpoint').read_text())
+    scalars = next(work_dir.glob('*/vis_data/scalars.json')).read_text()
+    return checkpoint, [json.loads(line) for line in scalars.splitlines()]
+
+
+def plot_loss(scalars, path):
+    """Draw the training loss."""
+    figure = Figure(figsize=(6, 3.5), layout='constrained')
+    axis = figure.subplots()
+    records = [x for x in scalars if 'loss' in x]
+    axis.plot([x['step'] for x in records], [x['loss'] for x in records])
+    axis.set(
+        xlabel='training step', ylabel='pre-training loss', ylim=(0, None)
+    )
+    axis.grid(alpha=0.3)
+    figure.savefig(path, dpi=120)
+    print(f'wrote {path}')
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('--data', help='folder of images of your own')
+    parser.add_argument('--out', default='demo', type=Path)
+    args = parser.parse_args()
+    out = args.out.resolve()
+    out.mkdir(parents=True, exist_ok=True)
+
+    if args.data:
+        data = str(Path(args.data).expanduser().resolve())
+        config, images = PRETRAIN_FOLDER, data
+        options = [f'train_dataloader.dataset.data_root={data}']
+    else:
+        run(
+            'data',
+            out / 'data.log',
+            'tools/dataset_converters/digits.py',
+            '--out',
+            str(DIGITS),
+        )
+        config, images = PRETRAIN, str(DIGITS / 'val')
+        options = []
+    checkpoint, scalars = train('pre-training', out, config, *options)
+    checkpoint = shutil.copy(checkpoint, out / 'saim.pth')
+    run(
+        'reconstruction',
+        out / 'reconstruction.log',
+        'tools/visualization/reconstruction.py',
+        config,
+        str(checkpoint),
+        images,
+        '--out',
+        str(out / 'reconstruction.png'),
+    )
+    plot_loss(scalars, out / 'loss.png')
+    print(f'\nThe checkpoint is {checkpoint}; the rest is beside it.')
+    if args.data:
+        return
+
+    accuracy = {}
+    for name, options in (
+        (
+            'SAIM, fine-tuned',
+            [
+                'model.backbone.init_cfg.type=Pretrained',
+                f'model.backbone.init_cfg.checkpoint={checkpoint}',
+                'model.backbone.init_cfg.prefix=backbone.',
+            ],
+        ),
+        ('from scratch', []),
+    ):
+        _, scalars = train(name.replace(',', ''), out, CLASSIFY, *options)
+        accuracy[name] = [
+            x['accuracy/top1'] for x in scalars if 'accuracy/top1' in x
+        ][-1]
+    table = [
+        '| 100 labelled digits, 100 epochs | top-1 on 360 others |',
+        '| --- | --- |',
+    ]
+    table += [
+        f'| {name} | {value:.1f} % |' for name, value in accuracy.items()
+    ]
+    (out / 'results.md').write_text('\n'.join(table) + '\n')
+    print('\n' + '\n'.join(table))
+
+
+if __name__ == '__main__':
+    main()
