@@ -3,6 +3,7 @@
 import os
 import re
 from pathlib import Path
+from typing import Union
 
 import torch
 import torch.distributed
@@ -11,7 +12,7 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import Runner
+from mmengine.runner import BaseLoop, Runner
 
 
 @RUNNERS.register_module()
@@ -39,6 +40,25 @@ class SAIMRunner(Runner):
         if get_device() == 'cpu':
             prepare_for_cpu(cfg)
         return super().from_cfg(cfg)
+
+    def build_train_loop(self, loop: Union[BaseLoop, dict]) -> BaseLoop:
+        """Build the training loop.
+
+        Args:
+            loop (BaseLoop | dict): The loop, or its config.
+
+        Raises:
+            ValueError: If the dataset does not fill one batch.
+        """
+        loop = super().build_train_loop(loop)
+        loader = loop.dataloader
+        if hasattr(loader.dataset, '__len__') and len(loader) == 0:
+            raise ValueError(
+                f'train_dataloader.batch_size={loader.batch_size}: must be at '
+                f'most the {len(loader.dataset)} images of the dataset (for '
+                'each process), or set train_dataloader.drop_last=False'
+            )
+        return loop
 
     def build_optim_wrapper(self, optim_wrapper: dict) -> BaseOptimWrapper:
         """Build the optimiser.
