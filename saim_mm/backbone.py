@@ -239,6 +239,13 @@ class SAIMViT(VisionTransformer):
         )
         return dict(arch)
 
+    def train(self, mode: bool = True) -> 'SAIMViT':
+        """Set the mode; frozen blocks stay in evaluation mode."""
+        super().train(mode)
+        if mode and self.frozen_stages > 0:
+            self._freeze_stages()
+        return self
+
     def initial_pos_embed(self) -> Tensor:
         """The sine-cosine embedding, zero for the class token.
 

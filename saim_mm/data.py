@@ -70,7 +70,7 @@ class UnlabelledImages(CustomDataset):
         ).share_memory_()
 
     def _find_samples(self) -> list:
-        field = f"dataset.data_root='{self.img_prefix}'"
+        field = f"dataset.data_root='{self.data_root}'"
         if '://' not in self.img_prefix and not osp.isdir(self.img_prefix):
             raise FileNotFoundError(
                 f'{field}: no such folder; set it to a folder of images '

@@ -110,10 +110,11 @@ def prepare_for_cpu(cfg: Config) -> None:
         if not torch.distributed.is_initialized():
             # MMEngine selects a CUDA device before it initialises.
             torch.distributed.init_process_group(backend='gloo')
-            print_log(
-                'No GPU: the processes train on CPUs, through gloo',
-                logger='current',
-            )
+            if torch.distributed.get_rank() == 0:
+                print_log(
+                    'No GPU: the processes train on CPUs, through gloo',
+                    logger='current',
+                )
         cfg.setdefault(
             'model_wrapper_cfg', dict(type='MMDistributedDataParallel')
         )

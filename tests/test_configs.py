@@ -94,7 +94,9 @@ def test_pretraining_is_table_6(path):
             done = (step - 30 * per_epoch) / (steps - 30 * per_epoch)
             expected = peak * 0.5 * (1 + math.cos(math.pi * done))
         # MMEngine's warm-up ends a step early and starts above zero.
-        assert rate == pytest.approx(expected, abs=peak / (30 * per_epoch))
+        assert rate == pytest.approx(
+            expected, abs=1.01 * peak / 30 / per_epoch
+        )
         optimizer.step()
         for scheduler in schedulers:
             scheduler.step()

@@ -96,7 +96,8 @@ def test_downstream_it_is_mmpretrains_vit(out_type):
     config = dict(arch=ARCH, img_size=32, patch_size=8, out_type=out_type)
     torch.manual_seed(0)
     ours = SAIMViT(**config, out_indices=(1, 3)).eval()
-    theirs = VisionTransformer(**config, out_indices=[1, 3]).eval()
+    theirs = VisionTransformer(**config, out_indices=[1, 3])
+    theirs.eval()  # returns None in mmpretrain
     theirs.init_weights()
     shapes = {k: v.shape for k, v in theirs.state_dict().items()}
     assert {k: v.shape for k, v in ours.state_dict().items()} == shapes
@@ -117,6 +118,18 @@ def test_no_class_token_downstream():
         out_type='featmap',
     )
     assert vit(torch.randn(1, 3, 16, 32))[0].shape == (1, 64, 2, 4)
+
+
+def test_frozen_stages_stay_frozen():
+    vit = SAIMViT(arch=ARCH, img_size=16, patch_size=8, frozen_stages=3)
+    assert vit.train() is vit
+    trained = {
+        n.split('.')[1]
+        for n, p in vit.named_parameters()
+        if p.requires_grad and n.startswith('layers')
+    }
+    assert trained == {'3'} and not vit.pos_embed.requires_grad
+    assert [layer.training for layer in vit.layers] == [False] * 3 + [True]
 
 
 def saim(**changes):

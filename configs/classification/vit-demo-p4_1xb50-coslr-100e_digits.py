@@ -74,6 +74,7 @@ optim_wrapper = dict(
     ),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
+auto_scale_lr = dict(base_batch_size=50)
 
 train_cfg = dict(by_epoch=True, max_epochs=100, val_interval=25)
 val_cfg = dict()

@@ -43,6 +43,7 @@ optim_wrapper = dict(
     ),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )
+auto_scale_lr = dict(base_batch_size=64)
 
 train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=40)
 param_scheduler = [
