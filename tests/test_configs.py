@@ -79,6 +79,7 @@ def test_pretraining_is_table_6(path):
 
     # Warm-up over 30 epochs, then a half cosine to 0, step by step.
     per_epoch, peak = 10, 1.6e-3
+    optimizer = torch.optim.SGD([torch.zeros(1)], lr=peak)
     schedulers = [
         PARAM_SCHEDULERS.build(
             x, default_args=dict(optimizer=optimizer, epoch_length=per_epoch)
