@@ -7,27 +7,23 @@ are a dict under the package's names, so gradients can be compared by name.
 import math
 
 import torch
+import torch.nn.functional as F
 
 
 def layer_norm(x, params, name):
-    mean = x.mean(-1, keepdim=True)
-    var = ((x - mean) ** 2).mean(-1, keepdim=True)
-    normed = (x - mean) / (var + 1e-6).sqrt()
-    return normed * params[f'{name}.weight'] + params[f'{name}.bias']
+    weight, bias = params[f'{name}.weight'], params[f'{name}.bias']
+    return F.layer_norm(x, weight.shape, weight, bias, eps=1e-6)
 
 
 def linear(x, params, name):
-    return x @ params[f'{name}.weight'].T + params[f'{name}.bias']
-
-
-def gelu(x):
-    return x * 0.5 * (1 + torch.erf(x / math.sqrt(2)))
+    return F.linear(x, params[f'{name}.weight'], params[f'{name}.bias'])
 
 
 def masks(noise):
     """Content and query mask (Eq. 3), class token first: -inf is unseen."""
     batch, length = noise.shape
-    content = torch.full((batch, length + 1, length + 1), -math.inf).double()
+    shape = (batch, length + 1, length + 1)
+    content = torch.full(shape, -math.inf, dtype=noise.dtype)
     query = content.clone()
     for mask in (content, query):
         mask[:, :, 0] = 0  # every token sees the class token
@@ -48,7 +44,7 @@ def attention(q_in, kv_in, mask, params, name, num_heads):
         for x, w, b in zip((q_in, kv_in, kv_in), weights, biases)
     )
     scores = q @ k.transpose(-2, -1) / math.sqrt(channels // num_heads)
-    weights = (scores + mask[:, None].to(scores)).softmax(-1)
+    weights = (scores + mask[:, None]).softmax(-1)
     x = (weights @ v).transpose(1, 2).reshape(batch, -1, channels)
     return linear(x, params, f'{name}.proj')
 
@@ -57,7 +53,7 @@ def block(query, context, mask, params, name, num_heads):
     q, kv = (layer_norm(x, params, f'{name}.ln1') for x in (query, context))
     query = query + attention(q, kv, mask, params, f'{name}.attn', num_heads)
     x = layer_norm(query, params, f'{name}.ln2')
-    x = gelu(linear(x, params, f'{name}.ffn.layers.0.0'))
+    x = F.gelu(linear(x, params, f'{name}.ffn.layers.0.0'))
     return query + linear(x, params, f'{name}.ffn.layers.1')
 
 
@@ -76,14 +72,8 @@ def blur(images, kernel_size, sigma):
     half = kernel_size // 2
     axis = torch.arange(-half, half + 1).double()
     kernel = torch.exp(-(axis[:, None] ** 2 + axis**2) / (2 * sigma**2))
-    kernel = (kernel / kernel.sum()).to(images)
-    height, width = images.shape[-2:]
-    padded = torch.nn.functional.pad(images, [half] * 4)
-    return sum(
-        kernel[i, j] * padded[:, :, i : i + height, j : j + width]
-        for i in range(kernel_size)
-        for j in range(kernel_size)
-    )
+    kernel = (kernel / kernel.sum()).to(images).expand(3, 1, -1, -1)
+    return F.conv2d(images, kernel, padding=half, groups=3)
 
 
 def target(images, patch_size, kernel_size=9, sigma=1.0, normalize=True):
@@ -149,7 +139,7 @@ def pretrain(
             g[b, step + 1] = h[b, before]
     g = layer_norm(g, params, 'backbone.ln1')
     if predictor == 'mlp':
-        x = gelu(linear(g, params, 'head.predictor.0'))
+        x = F.gelu(linear(g, params, 'head.predictor.0'))
         pred = linear(x, params, 'head.predictor.2')
     elif predictor == 'linear':
         pred = linear(g, params, 'head.predictor')

@@ -43,23 +43,25 @@ def run(title, log, script, *arguments):
             stderr=subprocess.STDOUT,
         ) as process,
     ):
-        lines = []
+        lines, shown = [], 0
         for line in process.stdout:
             file.write(line)
             lines.append(line.rstrip())
-            if '(train)' in line or '(val)' in line:
-                print('   ' + line.split('INFO - ')[-1].rstrip(), flush=True)
-            elif 'unreadable image' in line or line.startswith('wrote'):
-                print('   ' + line.rstrip(), flush=True)
+            if '(train)' in line and time.time() - shown > 5:
+                shown = time.time()
+            elif not any(
+                word in line for word in ('accuracy', 'wrote', 'unreadable')
+            ):
+                continue
+            print('   ' + line.split('INFO - ')[-1].rstrip(), flush=True)
     if process.returncode != 0:
         error = next((x for x in reversed(lines) if x), '')
         raise SystemExit(f'\n{title} failed: {error}\n(see {log})')
     print(f'   {time.time() - start:.0f} s', flush=True)
 
 
-def train(title, out, config, *options):
+def train(title, work_dir, config, *options):
     """Train; return the checkpoint and the logged scalars."""
-    work_dir = out / title.replace(' ', '_')
     shutil.rmtree(work_dir, ignore_errors=True)
     if options:
         options = ('--cfg-options', *options)
@@ -116,7 +118,9 @@ def main():
         )
         config, images = PRETRAIN, str(DIGITS / 'val')
         options = []
-    checkpoint, scalars = train('pre-training', out, config, *options)
+    checkpoint, scalars = train(
+        'pre-training', out / 'pretrain', config, *options
+    )
     checkpoint = shutil.copy(checkpoint, out / 'saim.pth')
     run(
         'reconstruction',
@@ -133,20 +137,18 @@ def main():
     if args.data:
         return
 
+    pretrained = [
+        'model.backbone.init_cfg.type=Pretrained',
+        f'model.backbone.init_cfg.checkpoint={checkpoint}',
+        'model.backbone.init_cfg.prefix=backbone.',
+    ]
     accuracy = {}
-    for name, options in (
-        (
-            'SAIM, fine-tuned',
-            [
-                'model.backbone.init_cfg.type=Pretrained',
-                f'model.backbone.init_cfg.checkpoint={checkpoint}',
-                'model.backbone.init_cfg.prefix=backbone.',
-            ],
-        ),
-        ('from scratch', []),
+    for title, name, options in (
+        ('SAIM, fine-tuned', 'finetune', pretrained),
+        ('from scratch', 'scratch', []),
     ):
-        _, scalars = train(name.replace(',', ''), out, CLASSIFY, *options)
-        accuracy[name] = [
+        _, scalars = train(title, out / name, CLASSIFY, *options)
+        accuracy[title] = [
             x['accuracy/top1'] for x in scalars if 'accuracy/top1' in x
         ][-1]
     table = [
