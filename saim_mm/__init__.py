@@ -11,6 +11,7 @@ for _module in ('mmengine', 'mmcv', 'mmpretrain'):
 
 from .algorithm import SAIM  # noqa: E402
 from .backbone import SAIMViT  # noqa: E402
+from .checkpoint import allow_history_buffers  # noqa: E402
 from .data import UnlabelledImages  # noqa: E402
 from .decoder import SAIMDecoder  # noqa: E402
 from .head import SAIMHead  # noqa: E402
@@ -18,6 +19,8 @@ from .order import PredictionOrder  # noqa: E402
 from .runner import SAIMRunner  # noqa: E402
 from .target import SmoothedPatchTarget  # noqa: E402
 from .version import __version__  # noqa: E402
+
+allow_history_buffers()
 
 __all__ = [
     'SAIM',

@@ -175,8 +175,8 @@ def test_pretrain_then_finetune(digits, tmp_path):
         assert word not in output
     assert any('accuracy/top1' in x for x in scalars(tmp_path / 'finetune'))
     # With a learning rate of 0 the classifier still has them.
-    before = torch.load(checkpoint, weights_only=False)['state_dict']
-    after = torch.load(tmp_path / 'finetune/epoch_2.pth', weights_only=False)[
+    before = torch.load(checkpoint, weights_only=True)['state_dict']
+    after = torch.load(tmp_path / 'finetune/epoch_2.pth', weights_only=True)[
         'state_dict'
     ]
     names = [n for n in before if n.startswith('backbone.')]
@@ -203,7 +203,7 @@ def test_two_processes_on_cpus(photos, tmp_path):
     assert 'GPU number: 2' in output
     # 2 processes x 8 images for a base of 32: half of the learning rate.
     assert 'Scaling the original LR by 0.5' in output
-    checkpoint = torch.load(tmp_path / 'iter_2.pth', weights_only=False)
+    checkpoint = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
     assert not any('module.' in n for n in checkpoint['state_dict'])
 
 
