@@ -124,7 +124,7 @@ class SAIMViT(VisionTransformer):
         )
         self.patch_size = patch_size
         self.in_channels = in_channels
-        self.img_size = to_2tuple(img_size)
+        self.img_size = tuple(to_2tuple(img_size))
         check(
             len(self.img_size) == 2
             and all(

@@ -8,6 +8,7 @@ from typing import Union
 import torch
 import torch.distributed
 from mmengine.config import Config
+from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.logging import print_log
 from mmengine.optim import BaseOptimWrapper
@@ -39,6 +40,13 @@ class SAIMRunner(Runner):
         """
         if get_device() == 'cpu':
             prepare_for_cpu(cfg)
+        rank, gpus = int(os.getenv('LOCAL_RANK', 0)), torch.cuda.device_count()
+        if 0 < gpus <= rank:
+            raise ValueError(
+                f'{os.getenv("LOCAL_WORLD_SIZE")} processes were launched on '
+                f'this machine, one for each GPU: must be at most {gpus}, '
+                'the GPUs that PyTorch finds here'
+            )
         return super().from_cfg(cfg)
 
     def build_train_loop(self, loop: Union[BaseLoop, dict]) -> BaseLoop:
@@ -52,7 +60,8 @@ class SAIMRunner(Runner):
         """
         loop = super().build_train_loop(loop)
         loader = loop.dataloader
-        if hasattr(loader.dataset, '__len__') and len(loader) == 0:
+        endless = isinstance(loader.sampler, InfiniteSampler)
+        if not endless and len(loader) == 0:
             raise ValueError(
                 f'train_dataloader.batch_size={loader.batch_size}: must be at '
                 f'most the {len(loader.dataset)} images of the dataset (for '

@@ -109,6 +109,12 @@ def test_downstream_it_is_mmpretrains_vit(out_type):
         torch.testing.assert_close(a, b, rtol=0, atol=1e-5)
 
 
+def test_image_size_from_the_command_line():
+    """`--cfg-options model.backbone.img_size=32,48` gives a list."""
+    model = saim(backbone__img_size=[32, 48])
+    assert model.loss(torch.randn(2, 3, 32, 48))['loss'] > 0
+
+
 def test_no_class_token_downstream():
     vit = SAIMViT(
         arch=ARCH,
