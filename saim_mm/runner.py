@@ -124,10 +124,10 @@ def prepare_for_cpu(cfg: Config) -> None:
                     'No GPU: the processes train on CPUs, through gloo',
                     logger='current',
                 )
-        cfg.setdefault(
-            'model_wrapper_cfg', dict(type='MMDistributedDataParallel')
-        )
-        cfg.model_wrapper_cfg.device_ids = None
+        if cfg.get('model_wrapper_cfg') is None:
+            cfg.model_wrapper_cfg = dict(
+                type='MMDistributedDataParallel', device_ids=None
+            )
 
 
 def parent_command() -> str:
