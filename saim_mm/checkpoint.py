@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
+from mmengine.runner import checkpoint
 
 
 def allow_history_buffers() -> None:
@@ -10,9 +11,10 @@ def allow_history_buffers() -> None:
 
     Beside the weights a checkpoint holds the logged numbers, as MMEngine's
     ``HistoryBuffer``. ``weights_only=True``, the default since PyTorch 2.6,
-    refuses that class, so MMEngine <= 0.10.7 could not resume. (onedl-mmengine
-    allows the same classes on its own.)
+    refuses that class, so MMEngine <= 0.10.7 could not resume.
     """
+    if hasattr(checkpoint, 'get_torch_safe_globals'):
+        return  # onedl-mmengine allows the same classes itself
     if not hasattr(torch.serialization, 'add_safe_globals'):
         return  # PyTorch < 2.4, where weights_only is not the default
     scalar_dtypes = (np.float64, np.float32, np.int64, np.int32, np.uint32)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from mmengine.runner import CheckpointLoader
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -53,6 +54,11 @@ def call(*command, **environment):
         stderr=subprocess.STDOUT,
     )
     return result.returncode, result.stdout
+
+
+def load(path):
+    """A checkpoint, through MMEngine."""
+    return CheckpointLoader.load_checkpoint(str(path))
 
 
 def train(config, work_dir, *options, entrance=(sys.executable,)):
@@ -175,10 +181,8 @@ def test_pretrain_then_finetune(digits, tmp_path):
         assert word not in output
     assert any('accuracy/top1' in x for x in scalars(tmp_path / 'finetune'))
     # With a learning rate of 0 the classifier still has them.
-    before = torch.load(checkpoint, weights_only=True)['state_dict']
-    after = torch.load(tmp_path / 'finetune/epoch_2.pth', weights_only=True)[
-        'state_dict'
-    ]
+    before = load(checkpoint)['state_dict']
+    after = load(tmp_path / 'finetune/epoch_2.pth')['state_dict']
     names = [n for n in before if n.startswith('backbone.')]
     assert len(names) == 54
     for name in names:
@@ -203,7 +207,7 @@ def test_two_processes_on_cpus(photos, tmp_path):
     assert 'GPU number: 2' in output
     # 2 processes x 8 images for a base of 32: half of the learning rate.
     assert 'Scaling the original LR by 0.5' in output
-    checkpoint = torch.load(tmp_path / 'iter_2.pth', weights_only=True)
+    checkpoint = load(tmp_path / 'iter_2.pth')
     assert not any('module.' in n for n in checkpoint['state_dict'])
 
 

@@ -105,9 +105,14 @@ def main():
     out.mkdir(parents=True, exist_ok=True)
 
     if args.data:
-        data = str(Path(args.data).expanduser().resolve())
-        config, images = PRETRAIN_FOLDER, data
-        options = [f'train_dataloader.dataset.data_root={data}']
+        images = str(Path(args.data).expanduser().resolve())
+        # A config, since --cfg-options cuts the spaces out of a path.
+        config = out / 'pretrain_config.py'
+        dataset = f'dict(dataset=dict(data_root={images!r}))'
+        config.write_text(
+            f'_base_ = [{str(ROOT / PRETRAIN_FOLDER)!r}]\n'
+            f'train_dataloader = {dataset}\n'
+        )
     else:
         run(
             'data',
@@ -117,16 +122,13 @@ def main():
             str(DIGITS),
         )
         config, images = PRETRAIN, str(DIGITS / 'val')
-        options = []
-    checkpoint, scalars = train(
-        'pre-training', out / 'pretrain', config, *options
-    )
+    checkpoint, scalars = train('pre-training', out / 'pretrain', str(config))
     checkpoint = shutil.copy(checkpoint, out / 'saim.pth')
     run(
         'reconstruction',
         out / 'reconstruction.log',
         'tools/visualization/reconstruction.py',
-        config,
+        str(config),
         str(checkpoint),
         images,
         '--out',
