@@ -111,7 +111,7 @@ class UnlabelledImages(CustomDataset):
             return
         self.unreadable[idx] = 1
         print_log(
-            f'unreadable image, skipped: {path} ({error}); '
+            f'unreadable image, skipped: {path} ({str(error).strip()}); '
             f'{self.unreadable.sum()} of {len(self)} so far',
             logger='current',
             level=logging.WARNING,

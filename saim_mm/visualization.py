@@ -33,10 +33,10 @@ def load_images(paths: Sequence[str], size: tuple[int, int]) -> Tensor:
     for path in paths:
         try:
             pixels = mmcv.imread(path, channel_order='rgb')
-        except Exception as error:
-            raise ValueError(f'{path}: cannot be read: {error}') from error
+        except Exception:  # OpenCV's message names neither file nor cause
+            pixels = None
         if pixels is None:
-            raise ValueError(f'{path}: must be an image')
+            raise ValueError(f'{path}: must be a readable image')
         fitted = ImageOps.fit(
             Image.fromarray(pixels), size[::-1], Image.Resampling.BICUBIC
         )

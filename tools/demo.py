@@ -10,6 +10,7 @@ Everything runs through the same configs and scripts as real training.
 
 import argparse
 import json
+import shlex
 import shutil
 import subprocess
 import sys
@@ -30,7 +31,7 @@ CLASSIFY = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
 def run(title, log, script, *arguments):
     """Run a script of this project; show its progress, log the rest."""
     print(
-        f'\n== {title}\n   python {script} {" ".join(arguments)}', flush=True
+        f'\n== {title}\n   python {script} {shlex.join(arguments)}', flush=True
     )
     start = time.time()
     with (
