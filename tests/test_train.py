@@ -180,6 +180,17 @@ def test_pretrain_then_finetune(digits, tmp_path):
     for word in ('unexpected key', 'missing keys', 'size mismatch'):
         assert word not in output
     assert any('accuracy/top1' in x for x in scalars(tmp_path / 'finetune'))
+    code, output = call(
+        sys.executable,
+        'tools/test.py',
+        CLASSIFY,
+        tmp_path / 'finetune/epoch_2.pth',
+        '--work-dir',
+        tmp_path / 'test',
+        '--cfg-options',
+        f'test_dataloader.dataset.data_root={digits}',
+    )
+    assert code == 0 and 'accuracy/top1' in output, output
     # With a learning rate of 0 the classifier still has them.
     before = load(checkpoint)['state_dict']
     after = load(tmp_path / 'finetune/epoch_2.pth')['state_dict']
