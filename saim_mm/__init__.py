@@ -15,14 +15,22 @@ from .checkpoint import allow_history_buffers  # noqa: E402
 from .data import UnlabelledImages  # noqa: E402
 from .decoder import SAIMDecoder  # noqa: E402
 from .head import SAIMHead  # noqa: E402
+from .optim import (  # noqa: E402
+    BFloat16OptimWrapper,
+    MergedOptimWrapperConstructor,
+)
 from .order import PredictionOrder  # noqa: E402
 from .runner import SAIMRunner  # noqa: E402
 from .target import SmoothedPatchTarget  # noqa: E402
+from .transforms import LoadRandomResizedCrop  # noqa: E402
 from .version import __version__  # noqa: E402
 
 allow_history_buffers()
 
 __all__ = [
+    'BFloat16OptimWrapper',
+    'LoadRandomResizedCrop',
+    'MergedOptimWrapperConstructor',
     'SAIM',
     'SAIMDecoder',
     'SAIMHead',

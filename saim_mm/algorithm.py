@@ -136,6 +136,21 @@ class SAIM(BaseSelfSupervisor):
             dict[str, Tensor]: The scalar ``loss``.
         """
         order = order or self.draw_order(inputs)
-        pred = self.predict_patches(inputs, order)
-        target = order.sort(self.target_generator(inputs))
-        return dict(loss=self.head.loss(pred, target))
+        return dict(loss=self.compute_loss(inputs, order))
+
+    def compute_loss(self, images: Tensor, order: PredictionOrder) -> Tensor:
+        """Everything between images and loss; nothing in it is random.
+
+        (What torch.compile compiles, see :class:`SAIMRunner`. The order is
+        drawn outside of it, so a seed gives the same orders with and without.)
+
+        Args:
+            images (Tensor): (B, 3, H, W), normalised.
+            order (PredictionOrder): The order of the patches.
+
+        Returns:
+            Tensor: The loss, a scalar.
+        """
+        pred = self.predict_patches(images, order)
+        target = order.sort(self.target_generator(images))
+        return self.head.loss(pred, target)

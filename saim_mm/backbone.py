@@ -86,6 +86,9 @@ class SAIMViT(VisionTransformer):
             trained. Defaults to -1, everything is.
         interpolate_mode (str): How the position embedding is resized to
             another image size. Defaults to 'bicubic'.
+        with_cp (bool): Whether the backward pass computes each block again
+            rather than keep its activations: less memory, a third more time.
+            Defaults to False.
         init_cfg (dict, optional): MMEngine's initialisation config.
 
     Raises:
@@ -107,6 +110,7 @@ class SAIMViT(VisionTransformer):
         with_cls_token: bool = True,
         frozen_stages: int = -1,
         interpolate_mode: str = 'bicubic',
+        with_cp: bool = False,
         init_cfg: Optional[dict] = None,
     ) -> None:
         # As mmpretrain's own variants do, build the parts here: the parent's
@@ -191,6 +195,7 @@ class SAIMViT(VisionTransformer):
                 self.arch_settings['feedforward_channels'],
                 drop_path_rate=rate.item(),
                 qkv_bias=qkv_bias,
+                with_cp=with_cp,
             )
             for rate in torch.linspace(0, drop_path_rate, self.num_layers)
         )

@@ -28,6 +28,7 @@ class SAIMDecoder(BaseModule):
             None, as many as the encoder has.
         share_weights (bool): Whether decoder block k is encoder block k
             rather than a block of its own. Defaults to False.
+        with_cp (bool): As the backbone's. Defaults to False.
         init_cfg (dict, optional): MMEngine's initialisation config.
 
     Raises:
@@ -39,6 +40,7 @@ class SAIMDecoder(BaseModule):
         arch: dict,
         depth: Optional[int] = None,
         share_weights: bool = False,
+        with_cp: bool = False,
         init_cfg: Optional[dict] = None,
     ) -> None:
         super().__init__(init_cfg)
@@ -61,6 +63,7 @@ class SAIMDecoder(BaseModule):
                 arch['embed_dims'],
                 arch['num_heads'],
                 arch['feedforward_channels'],
+                with_cp=with_cp,
             )
             for _ in range(0 if share_weights else depth)
         )

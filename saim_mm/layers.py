@@ -3,6 +3,7 @@
 from typing import Optional
 
 import torch.nn.functional as F
+import torch.utils.checkpoint
 from mmcv.cnn.bricks import DropPath
 from mmcv.cnn.bricks.transformer import FFN
 from mmengine.model import BaseModule
@@ -101,6 +102,8 @@ class TransformerBlock(BaseModule):
         drop_path_rate (float): Stochastic depth rate. Defaults to 0.
         qkv_bias (bool): Whether queries, keys and values have a bias.
             Defaults to True.
+        with_cp (bool): Whether the backward pass computes the block again
+            rather than keep its activations. Defaults to False.
     """
 
     def __init__(
@@ -110,8 +113,10 @@ class TransformerBlock(BaseModule):
         feedforward_channels: int,
         drop_path_rate: float = 0.0,
         qkv_bias: bool = True,
+        with_cp: bool = False,
     ) -> None:
         super().__init__()
+        self.with_cp = with_cp
         self.ln1 = nn.LayerNorm(embed_dims, eps=1e-6)
         self.attn = Attention(embed_dims, num_heads, qkv_bias)
         self.drop_path = DropPath(drop_path_rate)
@@ -145,6 +150,15 @@ class TransformerBlock(BaseModule):
         Returns:
             Tensor: (B, T, C).
         """
+        if self.with_cp and self.training:
+            return torch.utils.checkpoint.checkpoint(
+                self._forward, x, context, is_causal, use_reentrant=False
+            )
+        return self._forward(x, context, is_causal)
+
+    def _forward(
+        self, x: Tensor, context: Optional[Tensor], is_causal: bool
+    ) -> Tensor:
         if context is not None:
             context = self.ln1(context)
         x = x + self.drop_path(self.attn(self.ln1(x), context, is_causal))

@@ -1,9 +1,10 @@
 """SAIMRunner: MMEngine's Runner, with a look at the machine first."""
 
+import logging
 import os
 import re
 from pathlib import Path
-from typing import Union
+from typing import Optional, Union
 
 import torch
 import torch.distributed
@@ -11,9 +12,12 @@ from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.logging import print_log
+from mmengine.model import is_model_wrapper
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
+
+from .algorithm import SAIM
 
 
 @RUNNERS.register_module()
@@ -22,7 +26,9 @@ class SAIMRunner(Runner):
 
     Before anything is built it refuses what this machine cannot do (mixed
     precision or GPUs that are not there), and lets several processes train on
-    CPUs, which MMEngine's launcher does not.
+    CPUs, which MMEngine's launcher does not. ``compile = True`` (or a dict of
+    ``torch.compile``'s arguments) compiles the loss of SAIM as one graph, and
+    with it its backward pass.
     """
 
     @classmethod
@@ -76,19 +82,72 @@ class SAIMRunner(Runner):
             optim_wrapper (dict): Its config.
 
         Raises:
-            ValueError: If it asks for mixed precision on a CPU.
+            ValueError: If it asks for a precision that the machine has not.
         """
-        if (
-            get_device() == 'cpu'
-            and isinstance(optim_wrapper, dict)
-            and optim_wrapper.get('type') == 'AmpOptimWrapper'
-        ):
-            raise ValueError(
-                "optim_wrapper.type='AmpOptimWrapper': mixed precision needs "
-                'a GPU, and PyTorch finds none here. On a CPU leave out --amp '
-                'and add --cfg-options optim_wrapper.type=OptimWrapper'
-            )
+        if isinstance(optim_wrapper, dict):
+            check_precision(optim_wrapper.get('type'))
         return super().build_optim_wrapper(optim_wrapper)
+
+    def _maybe_compile(self, target: str) -> None:
+        """Compile what can be compiled without a break in the graph.
+
+        MMEngine compiles ``train_step``, which calls the optimiser and the
+        hooks of distributed training; of SAIM all tensor work is in
+        ``compute_loss`` and its backward pass.
+        """
+        options = self.cfg.get('compile')
+        model = (
+            self.model.module if is_model_wrapper(self.model) else self.model
+        )
+        if not options or not isinstance(model, SAIM):
+            super()._maybe_compile(target)
+            return
+        options = {} if options is True else dict(options)
+        model.compute_loss = torch.compile(
+            model.compute_loss,
+            **{'fullgraph': True, 'dynamic': False, **options},
+        )
+        self.logger.info('The first iteration compiles, which takes minutes.')
+
+
+def check_precision(optim_wrapper_type: Optional[str]) -> None:
+    """Refuse mixed precision of a kind that this machine does not have.
+
+    Args:
+        optim_wrapper_type (str, optional): ``optim_wrapper.type``.
+
+    Raises:
+        ValueError: Naming the types that work here.
+    """
+    field = f'optim_wrapper.type={optim_wrapper_type!r}'
+    option = '--cfg-options optim_wrapper.type'
+    if optim_wrapper_type == 'AmpOptimWrapper' and get_device() == 'cpu':
+        raise ValueError(
+            f'{field}: float16 needs a GPU, and PyTorch finds none here. On a '
+            f'CPU leave out --amp, or add {option}=OptimWrapper (float32) or '
+            '=BFloat16OptimWrapper'
+        )
+    if optim_wrapper_type != 'BFloat16OptimWrapper':
+        return
+    if get_device() == 'cuda' and not torch.cuda.is_bf16_supported():
+        raise ValueError(
+            f'{field}: {torch.cuda.get_device_name()} has no bfloat16; train '
+            'in float16 with --amp'
+        )
+    if get_device() == 'cpu' and not cpu_has_bfloat16():
+        print_log(
+            f'{field}: this CPU has no bfloat16 instructions, so float32 is '
+            f'faster: {option}=OptimWrapper',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware, on Linux."""
+    path = Path('/proc/cpuinfo')
+    flags = path.read_text() if path.exists() else ''
+    return bool(re.search(r'\b(avx512_bf16|amx_bf16|bf16)\b', flags))
 
 
 def prepare_for_cpu(cfg: Config) -> None:

@@ -13,28 +13,11 @@ import torch
 from conftest import ROOT
 from mmengine.runner import CheckpointLoader
 from PIL import Image
-from sklearn.datasets import load_sample_images
 
 FOLDER = 'configs/pretrain/saim_vit-demo-p8_1xb64-coslr-500i_folder.py'
 CLASSIFY = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
 IN1K = 'configs/pretrain/saim_vit-base-p16_32xb64-amp-coslr-300e_in1k.py'
 RIGHT = 'train_dataloader.dataset.data_root='
-
-
-def tiles(folder, size=80):
-    """Tiles of scikit-learn's two photographs, 640 x 427 pixels each."""
-    folder.mkdir(parents=True)
-    for number, photo in enumerate(load_sample_images().images):
-        for y in range(0, photo.shape[0] - size + 1, size):
-            for x in range(0, photo.shape[1] - size + 1, size):
-                tile = Image.fromarray(photo[y : y + size, x : x + size])
-                tile.save(folder / f'{number}_{y}_{x}.jpg', quality=95)
-    return folder
-
-
-@pytest.fixture(scope='session')
-def photos(tmp_path_factory):
-    return tiles(tmp_path_factory.mktemp('photos') / 'train')
 
 
 def call(*command, **environment):
@@ -303,10 +286,7 @@ def test_fewer_images_than_a_batch(photos, tmp_path):
 def test_what_a_machine_without_gpu_cannot_do(photos, tmp_path):
     options = ['--cfg-options', f'{RIGHT}{photos}']
     message = refused(FOLDER, tmp_path / 'a', '--amp', *options)
-    assert "optim_wrapper.type='AmpOptimWrapper': mixed precision" in message
-    message = refused(
-        IN1K, tmp_path / 'b', *options, 'model.backbone.arch=deit-tiny'
-    )
+    assert "optim_wrapper.type='AmpOptimWrapper': float16 needs" in message
     assert '--cfg-options optim_wrapper.type=OptimWrapper' in message
     command = ['mim', 'train', 'mmpretrain', FOLDER, '--gpus', 1]
     message = fails(*command, '--work-dir', tmp_path / 'c', *options)

@@ -10,12 +10,10 @@ train_dataloader = dict(
     dataset=dict(
         data_root='data/images/',
         pipeline=[
-            dict(type='LoadImageFromFile'),
             dict(
-                type='RandomResizedCrop',
+                type='LoadRandomResizedCrop',
                 scale=64,
                 crop_ratio_range=(0.67, 1.0),
-                interpolation='area',
             ),
             dict(type='RandomFlip', prob=0.5),
             dict(type='PackInputs'),

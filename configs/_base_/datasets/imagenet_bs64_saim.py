@@ -2,13 +2,13 @@ _base_ = ['mmpretrain::_base_/datasets/imagenet_bs512_mae.py']
 
 # The paper's crop; the authors' released code has (0.2, 1.0).
 train_pipeline = [
-    dict(type='LoadImageFromFile'),
+    # The boxes and pixels of LoadImageFromFile and RandomResizedCrop with
+    # backend='pillow', in half the time and less.
     dict(
-        type='RandomResizedCrop',
+        type='LoadRandomResizedCrop',
         scale=224,
         crop_ratio_range=(0.67, 1.0),
         aspect_ratio_range=(3.0 / 4.0, 4.0 / 3.0),
-        backend='pillow',
         interpolation='bicubic',
     ),
     dict(type='RandomFlip', prob=0.5),

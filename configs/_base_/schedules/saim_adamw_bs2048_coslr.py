@@ -1,11 +1,13 @@
 # Table 6 of the paper. Learning rate: 2e-4 for every 256 images of the batch.
 optim_wrapper = dict(
-    type='AmpOptimWrapper',
+    type='BFloat16OptimWrapper',
+    constructor='MergedOptimWrapperConstructor',
     optimizer=dict(
         type='AdamW',
         lr=2e-4 * 2048 / 256,
         betas=(0.9, 0.95),
         weight_decay=0.05,
+        fused=True,
     ),
     paramwise_cfg=dict(norm_decay_mult=0.0, bias_decay_mult=0.0),
 )

@@ -1,0 +1,97 @@
+"""The benchmarks run and print what they promise; no time is asserted."""
+
+import re
+import sys
+
+import pytest
+from test_train import call
+
+SMALL = [
+    'model.backbone.arch=deit-tiny',
+    'model.backbone.img_size=32',
+    'train_dataloader.dataset.pipeline.0.scale=32',
+    'train_dataloader.batch_size=4',
+]
+
+
+def benchmark(name, *arguments):
+    code, output = call(
+        sys.executable, f'tools/benchmarks/{name}.py', *arguments
+    )
+    assert code == 0, output
+    return output
+
+
+def rows(output, columns):
+    """The rows of the tables that have so many columns, by first cell."""
+    cells = [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in output.splitlines()
+        if line.startswith('| ')
+    ]
+    return {row[0]: row[1:] for row in cells if len(row) == columns}
+
+
+def test_pretrain():
+    output = benchmark(
+        'pretrain',
+        *('--arch', 'deit-tiny', '--img-size', 32, '--batch-size', 2),
+        *('--steps', 1, '--no-compile', '--device', 'cpu'),
+    )
+    table = rows(output, 8)
+    assert {'literal', 'plain', '+ fused AdamW, 2 groups'} <= set(table)
+    losses = [float(row[-1]) for name, row in table.items() if name != 'form']
+    # One step in every form: they differ by bfloat16's rounding.
+    assert max(losses) - min(losses) < 2e-3 * losses[0]
+    assert float(table['literal'][4]) > 0  # memory
+    assert 'flash' in table['+ fused attention'][5]
+    assert table['plain'][5] == 'math'
+    assert re.search(r'[\d.]+ TFLOP/s', output)
+
+
+def test_pretrain_sweep(tmp_path):
+    output = benchmark(
+        'pretrain',
+        *('--arch', 'deit-tiny', '--img-size', 16, '--batch-size', 4),
+        *('--steps', 1, '--sweep', '--device', 'cpu', '--out', tmp_path),
+    )
+    assert (tmp_path / 'sweep.png').stat().st_size > 10_000
+    settings = re.findall(r'^\| (\d+) \| (\d+) \| saim_mm', output, re.M)
+    assert settings == [('16', '1'), ('32', '1'), ('64', '1'), ('16', '4')]
+
+
+@pytest.mark.parametrize('workers', [0, 2])
+def test_dataloader(photos, workers):
+    output = benchmark(
+        'dataloader', '--data', photos, '--rounds', 1, '--workers', workers
+    )
+    table = rows(output, 3)
+    assert float(table['stock'][1]) > 0 and float(table['ours'][1]) > 0
+    assert float(re.search(r'by ([\d.]+) in the mean', output)[1]) < 0.05
+    assert ('2 workers' in output) == (workers == 2)
+
+
+def test_epoch(photos):
+    output = benchmark(
+        'epoch',
+        *('--data', photos, '--steps', 6, '--cfg-options', *SMALL),
+        'train_dataloader.num_workers=1',
+    )
+    table = rows(output, 2)
+    assert all(
+        float(table[name][0]) > 0
+        for name in ('dataloader alone', 'model alone', 'training')
+    )
+
+
+def test_losses(photos, tmp_path):
+    output = benchmark(
+        'losses',
+        *('--data', photos, '--steps', 5, '--no-compile', '--out', tmp_path),
+        *('--cfg-options', *SMALL),
+    )
+    table = rows(output, 4)
+    assert len(table) == 7  # the heading, a line, five settings
+    assert float(table['float32, fused AdamW'][2]) < 1e-5
+    assert 0 < float(table['bfloat16'][2]) < 1e-2
+    assert (tmp_path / 'losses.png').stat().st_size > 10_000

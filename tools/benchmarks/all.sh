@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Every benchmark, in ten minutes or less on one large GPU.
+#   tools/benchmarks/all.sh [OUT] [BATCH] [WORKERS]
+# Tables go to OUT/*.md, curves to OUT/*.png.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+out=${1:-work_dirs/bench}
+batch=${2:-256}
+workers=${3:-$(nproc)}
+mkdir -p "$out"
+
+measure() {
+    local name=$1 script=$2
+    shift 2
+    echo "== $script $*"
+    # What PyTorch warns of stays in the log.
+    python "tools/benchmarks/$script" "$@" 2>"$out/$name.log" |
+        tee "$out/$name.md"
+}
+loader="train_dataloader.batch_size=$batch train_dataloader.num_workers=$workers"
+measure pretrain pretrain.py --batch-size "$batch" --steps 10
+measure dataloader dataloader.py --workers "$workers" --number 1024 --rounds 3
+measure epoch epoch.py --number 4096 --steps 40 --cfg-options $loader
+measure epoch_compiled epoch.py --number 4096 --steps 40 \
+    --cfg-options $loader compile=True
+measure losses losses.py --out "$out" \
+    --cfg-options train_dataloader.batch_size=64
+measure sweep pretrain.py --sweep --batch-size "$batch" --out "$out"
