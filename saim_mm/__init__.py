@@ -9,14 +9,20 @@ from .dependencies import require
 for _module in ('mmengine', 'mmcv', 'mmpretrain'):
     require(_module, needed_by='saim_mm')
 
+from . import checkpoint  # noqa: E402, F401  registers its loader
 from .algorithm import SAIM  # noqa: E402
+from .apis import (  # noqa: E402
+    FeatureExtractor,
+    get_model,
+    list_models,
+)
 from .backbone import SAIMViT  # noqa: E402
-from .checkpoint import allow_history_buffers  # noqa: E402
 from .data import UnlabelledImages  # noqa: E402
 from .decoder import SAIMDecoder  # noqa: E402
 from .head import SAIMHead  # noqa: E402
 from .optim import (  # noqa: E402
     BFloat16OptimWrapper,
+    LayerDecayOptimWrapperConstructor,
     MergedOptimWrapperConstructor,
 )
 from .order import PredictionOrder  # noqa: E402
@@ -25,10 +31,10 @@ from .target import SmoothedPatchTarget  # noqa: E402
 from .transforms import LoadRandomResizedCrop  # noqa: E402
 from .version import __version__  # noqa: E402
 
-allow_history_buffers()
-
 __all__ = [
     'BFloat16OptimWrapper',
+    'FeatureExtractor',
+    'LayerDecayOptimWrapperConstructor',
     'LoadRandomResizedCrop',
     'MergedOptimWrapperConstructor',
     'SAIM',
@@ -40,4 +46,6 @@ __all__ = [
     'SmoothedPatchTarget',
     'UnlabelledImages',
     '__version__',
+    'get_model',
+    'list_models',
 ]

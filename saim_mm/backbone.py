@@ -1,5 +1,6 @@
 """SAIMViT: the backbone of pre-training and of every downstream task."""
 
+import math
 from collections.abc import Sequence
 from typing import Optional, Union
 
@@ -8,7 +9,7 @@ from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.model import ModuleList
 from mmengine.registry import MODELS
 from mmpretrain.models import VisionTransformer
-from mmpretrain.models.utils import to_2tuple
+from mmpretrain.models.utils import resize_pos_embed, to_2tuple
 from torch import Tensor, nn
 
 from .errors import check
@@ -307,6 +308,46 @@ class SAIMViT(VisionTransformer):
                 f'patch_size={self.patch_size}): load a checkpoint of the '
                 'same arch and patch_size, or change these'
             )
+
+    def _prepare_pos_embed(
+        self, state_dict: dict, prefix: str, *args, **kwargs
+    ) -> None:
+        """Fit a checkpoint's position embedding to the model's.
+
+        It is resized by ``interpolate_mode``, from a square grid of patches,
+        and loses or gains that of the class token (zero). That of DeiT's
+        distillation token is dropped.
+        """
+        name = f'{prefix}pos_embed'
+        if name not in state_dict:
+            return
+        theirs = state_dict[name]
+        tokens = [f'{prefix}{x}_token' in state_dict for x in ('cls', 'dist')]
+        cls_position, _, patches = theirs.split(
+            [*map(int, tokens), theirs.shape[1] - sum(tokens)], dim=1
+        )
+        if not self.with_cls_token:
+            cls_position = theirs[:, :0]
+        elif not tokens[0]:
+            cls_position = torch.zeros_like(theirs[:, :1])
+        rows, columns = self.patch_resolution
+        number = patches.shape[1]
+        if number != rows * columns:
+            side = math.isqrt(number)
+            if side**2 != number:
+                raise ValueError(
+                    f'the checkpoint has positions of {number} patches, and '
+                    f'backbone.img_size={self.img_size} has {rows} x '
+                    f'{columns}: only those of a square image can be resized'
+                )
+            patches = resize_pos_embed(
+                patches,
+                (side, side),
+                (rows, columns),
+                self.interpolate_mode,
+                num_extra_tokens=0,
+            )
+        state_dict[name] = torch.cat([cls_position, patches], dim=1)
 
     def forward(
         self, x: Tensor, order: Optional[PredictionOrder] = None

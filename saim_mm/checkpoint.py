@@ -1,27 +1,154 @@
-"""MMEngine's checkpoints load without executing their pickle."""
+"""Checkpoints: safetensors, or pickles of which nothing is executed."""
+
+import argparse
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any, Optional, Union
 
 import numpy as np
 import torch
 from mmengine.logging import HistoryBuffer
-from mmengine.runner import checkpoint
+from mmengine.runner import CheckpointLoader
+from torch import Tensor
 
 
-def allow_history_buffers() -> None:
-    """Let ``torch.load(weights_only=True)`` read what MMEngine saves.
+def _harmless() -> list:
+    """What may stand in a checkpoint beside tensors and plain data.
 
-    Beside the weights a checkpoint holds the logged numbers, as MMEngine's
-    ``HistoryBuffer``. ``weights_only=True``, the default since PyTorch 2.6,
-    refuses that class, so MMEngine <= 0.10.7 could not resume.
+    MMEngine saves the logged numbers as ``HistoryBuffer``, and MAE's code, on
+    which the authors' is built, its command line.
     """
-    if hasattr(checkpoint, 'get_torch_safe_globals'):
-        return  # onedl-mmengine allows the same classes itself
-    if not hasattr(torch.serialization, 'add_safe_globals'):
-        return  # PyTorch < 2.4, where weights_only is not the default
-    scalar_dtypes = (np.float64, np.float32, np.int64, np.int32, np.uint32)
+    dtypes = (np.float64, np.float32, np.int64, np.int32, np.uint32)
     # How numpy pickles an array and a scalar; private names that moved in 2.0.
     reconstruct = np.zeros(0).__reduce__()[0]
     scalar = np.float64(0).__reduce__()[0]
-    torch.serialization.add_safe_globals(
-        [HistoryBuffer, getattr, np.ndarray, np.dtype, reconstruct, scalar]
-        + [type(np.dtype(t)) for t in scalar_dtypes]
+    return [
+        argparse.Namespace,
+        HistoryBuffer,
+        getattr,
+        np.ndarray,
+        np.dtype,
+        reconstruct,
+        scalar,
+        *(type(np.dtype(t)) for t in dtypes),
+    ]
+
+
+@CheckpointLoader.register_scheme(prefixes='', force=True)
+def load_from_local(
+    filename: Union[str, Path], map_location: Optional[Any] = None
+) -> dict:
+    """Load a local checkpoint; MMEngine does so for every path through this.
+
+    Unlike MMEngine's own loader it reads safetensors, and never falls back to
+    executing a pickle.
+
+    Args:
+        filename (str | Path): The file.
+        map_location: As for :func:`torch.load`. Defaults to None.
+
+    Returns:
+        dict: What was saved; of a safetensors file, ``state_dict``.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is broken, or holds more than weights and plain data.
+    """
+    path = Path(filename).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(
+            f'checkpoint={str(filename)!r}: no such file; set it to a '
+            'checkpoint (init_cfg.checkpoint or load_from in a config)'
+        )
+    if path.suffix == '.safetensors':
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return dict(state_dict=load_file(path))
+        except SafetensorError as error:
+            raise ValueError(
+                f'checkpoint={str(filename)!r}: truncated, or not a '
+                f'safetensors file ({error})'
+            ) from error
+    if hasattr(torch.serialization, 'add_safe_globals'):  # PyTorch >= 2.4
+        torch.serialization.add_safe_globals(_harmless())
+    try:
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except UnpicklingError as error:
+        raise ValueError(
+            f'checkpoint={str(filename)!r}: not loaded, because it is no '
+            'checkpoint or holds Python objects, which can carry code. If you '
+            'trust its source, save its weights alone and load those: '
+            'torch.save(dict(state_dict=torch.load(PATH, weights_only=False)'
+            f"['state_dict']), NEW). (PyTorch: {str(error).splitlines()[0]})"
+        ) from error
+    except (RuntimeError, EOFError) as error:
+        raise ValueError(
+            f'checkpoint={str(filename)!r}: truncated, or not a checkpoint '
+            f'({str(error).splitlines()[0] if str(error) else "empty"})'
+        ) from error
+
+
+def read_weights(filename: Union[str, Path]) -> dict[str, Tensor]:
+    """The weights in a checkpoint.
+
+    Args:
+        filename (str | Path): A ``.safetensors`` file or PyTorch checkpoint,
+            the weights at its top or under ``state_dict`` or ``model``.
+
+    Returns:
+        dict[str, Tensor]: On the CPU.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is broken, or has no weights there.
+    """
+    checkpoint = load_from_local(filename, map_location='cpu')
+    for key in ('state_dict', 'model'):
+        if isinstance(checkpoint, dict) and isinstance(
+            checkpoint.get(key), dict
+        ):
+            checkpoint = checkpoint[key]
+            break
+    weights = (
+        {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)}
+        if isinstance(checkpoint, dict)
+        else {}
     )
+    if not weights:
+        raise ValueError(
+            f'checkpoint={str(filename)!r}: must hold weights by name, at '
+            "its top or under 'state_dict' or 'model'"
+        )
+    return weights
+
+
+def write_weights(
+    weights: dict[str, Tensor],
+    filename: Union[str, Path],
+    key: Optional[str] = 'state_dict',
+) -> None:
+    """Write weights, whole or not at all.
+
+    Args:
+        weights (dict[str, Tensor]): The weights.
+        filename (str | Path): ``.safetensors``, or anything else for a
+            PyTorch checkpoint. Its folder is made.
+        key (str, optional): Under which they stand in a PyTorch checkpoint;
+            None for its top. Defaults to 'state_dict'.
+    """
+    path = Path(filename)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(path.name + '.part')
+    if path.suffix == '.safetensors':
+        from safetensors.torch import save_file
+
+        save_file(
+            {k: v.contiguous() for k, v in weights.items()},
+            part,
+            metadata=dict(format='pt'),
+        )
+    else:
+        torch.save({key: weights} if key else weights, part)
+    part.replace(path)

@@ -3,12 +3,16 @@
 import logging
 import os.path as osp
 from collections.abc import Sequence
-from typing import Optional
+from pathlib import Path
+from typing import Optional, Union
 
+import mmcv
+import numpy as np
 import torch
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import CustomDataset
+from PIL import Image
 
 EXTENSIONS = (
     '.jpg',
@@ -21,6 +25,44 @@ EXTENSIONS = (
     '.ppm',
     '.pgm',
 )
+
+
+def read_image(image: Union[str, Path, Image.Image, np.ndarray]) -> np.ndarray:
+    """Read an image of any mode.
+
+    Args:
+        image (str | Path | Image | ndarray): A file, a PIL image, or an array,
+            which is returned as it is.
+
+    Returns:
+        ndarray: uint8, (height, width, 3), BGR.
+
+    Raises:
+        ValueError: If it is not an image.
+    """
+    pixels = None
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert('RGB'))[..., ::-1]
+    try:
+        pixels = mmcv.imread(image)
+    except Exception:  # OpenCV's message names neither file nor cause
+        pass
+    if (
+        pixels is None
+        or pixels.dtype != np.uint8
+        or pixels.ndim != 3
+        or pixels.shape[2] != 3
+    ):
+        what = (
+            f'array of {image.dtype}, {image.shape}'
+            if isinstance(image, np.ndarray)
+            else image
+        )
+        raise ValueError(
+            f'{what}: must be a readable image file, or an array of uint8, '
+            '(height, width, 3)'
+        )
+    return pixels
 
 
 @DATASETS.register_module()

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from typing import Optional
 
 import matplotlib
-import mmcv
 import numpy as np
 import torch
 from matplotlib.figure import Figure
@@ -12,6 +11,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from .algorithm import SAIM
+from .data import read_image
 from .order import PredictionOrder
 from .target import patchify, unpatchify
 
@@ -31,12 +31,7 @@ def load_images(paths: Sequence[str], size: tuple[int, int]) -> Tensor:
     """
     images = []
     for path in paths:
-        try:
-            pixels = mmcv.imread(path, channel_order='rgb')
-        except Exception:  # OpenCV's message names neither file nor cause
-            pixels = None
-        if pixels is None:
-            raise ValueError(f'{path}: must be a readable image')
+        pixels = np.ascontiguousarray(read_image(path)[..., ::-1])
         fitted = ImageOps.fit(
             Image.fromarray(pixels), size[::-1], Image.Resampling.BICUBIC
         )

@@ -27,7 +27,7 @@ def rows(output, columns):
     cells = [
         [cell.strip() for cell in line.strip('|').split('|')]
         for line in output.splitlines()
-        if line.startswith('| ')
+        if line.startswith('| ') and not line.startswith('| ---')
     ]
     return {row[0]: row[1:] for row in cells if len(row) == columns}
 
@@ -42,7 +42,7 @@ def test_pretrain():
     assert {'literal', 'plain', '+ fused AdamW, 2 groups'} <= set(table)
     losses = [float(row[-1]) for name, row in table.items() if name != 'form']
     # One step in every form: they differ by bfloat16's rounding.
-    assert max(losses) - min(losses) < 2e-3 * losses[0]
+    assert max(losses) - min(losses) < 1e-2 * losses[0]
     assert float(table['literal'][4]) > 0  # memory
     assert 'flash' in table['+ fused attention'][5]
     assert table['plain'][5] == 'math'
@@ -91,7 +91,7 @@ def test_losses(photos, tmp_path):
         *('--cfg-options', *SMALL),
     )
     table = rows(output, 4)
-    assert len(table) == 7  # the heading, a line, five settings
+    assert len(table) == 6  # the heading and five settings
     assert float(table['float32, fused AdamW'][2]) < 1e-5
     assert 0 < float(table['bfloat16'][2]) < 1e-2
     assert (tmp_path / 'losses.png').stat().st_size > 10_000

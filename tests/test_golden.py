@@ -6,7 +6,7 @@ from conftest import ROOT
 from mmpretrain.registry import MODELS
 
 from saim_mm import PredictionOrder
-from saim_mm.convert import from_authors
+from saim_mm.convert import from_layout, to_layout
 
 GOLDEN = ROOT.parent / 'shared/golden/saim_golden.pt'
 pytestmark = pytest.mark.skipif(
@@ -73,9 +73,8 @@ def test_equals_the_authors_numbers(golden, case):
         rtol=0,
         atol=1e-7,
     )
-    model.load_state_dict(
-        from_authors(golden['state_dict'], shared), strict=True
-    )
+    weights = from_layout(golden['state_dict'], 'authors')
+    model.load_state_dict(weights, strict=True)
 
     images, order = (
         golden['images'],
@@ -97,7 +96,7 @@ def test_equals_the_authors_numbers(golden, case):
         torch.testing.assert_close(ours, theirs, **close)
     assert shared or len(golden['encoder_hidden']) == len(hidden)
 
-    grads = from_authors(golden['grad'], shared)
+    grads = from_layout(golden['grad'], 'authors')
     ours = dict(model.named_parameters())
     assert set(grads) == {n for n, p in ours.items() if p.requires_grad}
     for name, grad in grads.items():
@@ -117,3 +116,49 @@ def test_target_equals_the_authors(golden):
         rtol=0,
         atol=1e-6,
     )
+
+
+def test_weights_go_back_to_the_authors(golden):
+    for case in ('default', 'query_depth2', 'plain_l1_linear', 'blur3'):
+        theirs = golden[case]['state_dict']
+        back = to_layout(from_layout(theirs, 'authors'), 'authors')
+        assert set(theirs) - set(back) <= {'gaussian_blur.weight'}
+        assert set(back) <= set(theirs)
+        for name, value in back.items():
+            assert torch.equal(value, theirs[name]), name
+
+
+@pytest.mark.parametrize('pool', ['cls_token', 'global_pool'])
+def test_their_fine_tuned_classifier(golden, pool):
+    golden = golden[f'finetune_{pool}']
+    weights = from_layout(golden['state_dict'], 'authors')
+    model = MODELS.build(
+        dict(
+            type='ImageClassifier',
+            backbone=dict(
+                type='SAIMViT',
+                arch=dict(
+                    embed_dims=64,
+                    num_layers=4,
+                    num_heads=4,
+                    feedforward_channels=256,
+                ),
+                img_size=32,
+                patch_size=4,
+                out_type='cls_token' if pool == 'cls_token' else 'avg_featmap',
+                final_norm=pool == 'cls_token',
+            ),
+            head=dict(type='LinearClsHead', num_classes=5, in_channels=64),
+        )
+    )
+    model.load_state_dict(weights, strict=True)
+    with torch.no_grad():
+        (features,) = model.eval().extract_feat(golden['images'])
+        logits = model(golden['images'])
+    close = dict(rtol=0, atol=1e-5)
+    torch.testing.assert_close(features, golden['features'], **close)
+    torch.testing.assert_close(logits, golden['logits'], **close)
+    back = to_layout(weights, 'authors')
+    assert set(back) == set(golden['state_dict'])
+    for name, value in golden['state_dict'].items():
+        assert torch.equal(back[name], value), name

@@ -53,6 +53,15 @@ def describe(device: str) -> str:
     return f'{name}, torch {torch.__version__}'
 
 
+def describe_model(cfg) -> str:
+    """The model of a config, for a heading."""
+    backbone = cfg.model.backbone
+    return (
+        f'ViT {backbone.arch}/{backbone.patch_size} at {backbone.img_size}, '
+        f'batch {cfg.train_dataloader.batch_size}'
+    )
+
+
 def save(figure, path: Path) -> None:
     """Write a figure, and say where."""
     path.parent.mkdir(parents=True, exist_ok=True)

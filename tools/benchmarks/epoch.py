@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import torch
-from common import describe, make_photos, quiet
+from common import describe, describe_model, make_photos, quiet
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.runner import Runner
@@ -101,7 +101,7 @@ def main():
         )
     limit = min(loading, model)
     print(
-        f'{args.config.name}, batch {size}, {loader.num_workers} workers, '
+        f'{describe_model(cfg)}, {loader.num_workers} workers, '
         f'{describe(get_device())}, {args.steps} steps'
     )
     print('| | images/s |\n| --- | --- |')

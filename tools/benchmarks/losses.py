@@ -15,7 +15,7 @@ from pathlib import Path
 
 import matplotlib
 import torch
-from common import describe, make_photos, quiet, save
+from common import describe, describe_model, make_photos, quiet, save
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 
@@ -93,7 +93,9 @@ def main():
                 work_dir = Path(temporary, f'run{number}')
                 curves[name] = train(args, folder, work_dir, options)
 
-    title = f'{args.config.stem}, {describe(get_device())}'
+    cfg = Config.fromfile(args.config)
+    cfg.merge_from_dict(args.cfg_options or {})
+    title = f'{describe_model(cfg)}, {describe(get_device())}'
     print(f'{title}, {args.steps} steps')
     print('| setting | last loss | difference: mean | largest |')
     print('| --- | --- | --- | --- |')

@@ -423,9 +423,13 @@ def sweep(args):
                     if key[2] == row.name and key[other] == fixed
                 ]
                 plot.plot(*zip(*points), marker='o', label=name(row))
-            plot.set(xscale='log', yscale='log', ylabel=labels[number])
+            plot.set(xscale='log', ylabel=labels[number])
             plot.set_xticks(values, [str(v) for v in values], minor=False)
-            plot.minorticks_off()
+            plot.xaxis.minorticks_off()
+            if axis == 0:  # two orders of magnitude
+                plot.set_yscale('log')
+            else:
+                plot.set_ylim(bottom=0)
         axes[1, axis].set_xlabel(label)
     axes[0, 0].legend()
     canvas.suptitle(title(args))

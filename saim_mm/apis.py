@@ -1,0 +1,258 @@
+"""Models and features in a line of Python, without a config."""
+
+from pathlib import Path
+from typing import Any, Optional, Union
+
+import numpy as np
+import torch
+from mmengine.dataset import Compose, default_collate
+from mmpretrain.models import SelfSupDataPreprocessor
+from mmpretrain.registry import TRANSFORMS
+from PIL import Image
+from torch import Tensor
+
+from .backbone import SAIMViT
+from .checkpoint import read_weights
+from .convert import detect_layout, from_layout
+from .data import EXTENSIONS, read_image
+from .errors import check
+
+#: Name -> arguments of :class:`~saim_mm.SAIMViT`.
+MODELS = {
+    'saim_vit-tiny-p16': dict(arch='deit-tiny'),
+    'saim_vit-small-p16': dict(arch='deit-small'),
+    'saim_vit-base-p16': dict(arch='base'),
+    'saim_vit-large-p16': dict(arch='large'),
+    'saim_vit-tiny-p4': dict(arch='deit-tiny', img_size=32, patch_size=4),
+}
+
+
+def list_models() -> list[str]:
+    """Names that :func:`get_model` knows.
+
+    Returns:
+        list[str]: The names.
+    """
+    return sorted(MODELS)
+
+
+def get_model(
+    name: str, pretrained: Optional[Union[str, Path]] = None, **kwargs
+) -> SAIMViT:
+    """Build a backbone, with weights of this package or of others.
+
+    Args:
+        name (str): One of :func:`list_models`.
+        pretrained (str | Path, optional): A checkpoint of any of the layouts
+            of :mod:`saim_mm.convert`, ``.pth`` or ``.safetensors``. Defaults
+            to None: initialised as for pre-training.
+        **kwargs: Other arguments of :class:`~saim_mm.SAIMViT`, such as
+            ``img_size`` or ``out_type``.
+
+    Returns:
+        SAIMViT: In evaluation mode.
+
+    Raises:
+        ValueError: If there is no such model, or the checkpoint is of another.
+        FileNotFoundError: If there is no such checkpoint.
+    """
+    check(name in MODELS, 'name', name, f'one of {list_models()}')
+    model = SAIMViT(**{**MODELS[name], **kwargs})
+    if pretrained is None:
+        model.init_weights()
+    else:
+        load_backbone(model, pretrained)
+    return model.eval()
+
+
+def load_backbone(model: SAIMViT, checkpoint: Union[str, Path]) -> None:
+    """Load the encoder of a checkpoint, in whatever layout it is.
+
+    Args:
+        model (SAIMViT): The backbone.
+        checkpoint (str | Path): The file.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If it is of another architecture or method.
+    """
+    weights = read_weights(checkpoint)
+    layout = detect_layout(weights)
+    if layout != 'mmpretrain':
+        weights = from_layout(weights, layout)
+    prefix = 'backbone.'
+    if any(name.startswith(prefix) for name in weights):
+        weights = {
+            name[len(prefix) :]: value
+            for name, value in weights.items()
+            if name.startswith(prefix)
+        }
+    missing, _ = model.load_state_dict(weights, strict=False)
+    # A final norm that the checkpoint never had does nothing to begin with.
+    missing = [n for n in missing if not n.startswith(('ln1.', 'ln2.'))]
+    if missing:
+        raise ValueError(
+            f'checkpoint={str(checkpoint)!r}: lacks {missing[:5]} of the '
+            'backbone; load a checkpoint of the same model'
+        )
+
+
+class FeatureExtractor:
+    """Features of images: files, folders, PIL images, arrays, lists of them.
+
+    Images are resized by their shorter side, cropped in the middle and
+    normalised as in pre-training.
+
+    Args:
+        model (str | SAIMViT): A name of :func:`list_models`, or a backbone.
+        pretrained (str | Path, optional): As for :func:`get_model`. Defaults
+            to None: the weights that the model has.
+        device (str | torch.device): Defaults to 'cpu'.
+        **kwargs: As for :func:`get_model`, with a name.
+
+    Raises:
+        ValueError: As :func:`get_model`.
+
+    Example:
+        >>> extract = saim_mm.FeatureExtractor('saim_vit-base-p16', 'saim.pth')
+        >>> extract(['a.jpg', 'b.png']).shape
+        torch.Size([2, 768])
+        >>> extract('a.jpg', out_type='featmap', layer=5).shape
+        torch.Size([1, 768, 14, 14])
+    """
+
+    out_types = ('cls_token', 'avg_featmap', 'featmap', 'raw')
+
+    def __init__(
+        self,
+        model: Union[str, SAIMViT],
+        pretrained: Optional[Union[str, Path]] = None,
+        device: Union[str, torch.device] = 'cpu',
+        **kwargs,
+    ) -> None:
+        if isinstance(model, str):
+            model = get_model(model, pretrained, **kwargs)
+        elif pretrained is not None:
+            load_backbone(model, pretrained)
+        self.model = model.to(device).eval()
+        height, width = model.img_size
+        self.preprocessor = SelfSupDataPreprocessor(
+            mean=[123.675, 116.28, 103.53],
+            std=[58.395, 57.12, 57.375],
+            to_rgb=True,
+        ).to(device)
+        self.pipeline = Compose(
+            TRANSFORMS.build(transform)
+            for transform in (
+                dict(
+                    type='ResizeEdge',
+                    scale=round(max(height, width) * 256 / 224),
+                    backend='pillow',
+                    interpolation='bicubic',
+                ),
+                dict(type='CenterCrop', crop_size=(width, height)),
+                dict(type='PackInputs', meta_keys=()),
+            )
+        )
+
+    @torch.no_grad()
+    def __call__(
+        self,
+        inputs: Any,
+        out_type: str = 'cls_token',
+        layer: int = -1,
+        batch_size: int = 32,
+    ) -> Tensor:
+        """Extract features.
+
+        Args:
+            inputs (str | Path | Image | ndarray | Sequence): A file, a folder
+                (its images, sorted by name, without its sub-folders), a PIL
+                image, an array as ``mmcv.imread`` gives it (uint8, (height,
+                width, 3), BGR), or a list of files, PIL images and arrays.
+            out_type (str): 'cls_token' (N, C); 'avg_featmap', the mean over
+                the patches, (N, C); 'featmap' (N, C, rows, columns); or 'raw',
+                class token and patches, (N, L + 1, C). Defaults to
+                'cls_token'.
+            layer (int): Block, from 0, or from the end with -1. The final norm
+                follows the last. Defaults to -1.
+            batch_size (int): Images at a time. Defaults to 32.
+
+        Returns:
+            Tensor: float32, on the CPU.
+
+        Raises:
+            ValueError: If ``out_type`` or ``layer`` does not exist, or an
+                input is no image.
+        """
+        check(
+            out_type in self.out_types,
+            'out_type',
+            out_type,
+            f'one of {list(self.out_types)}',
+        )
+        vit = self.model
+        check(
+            out_type != 'cls_token' or vit.with_cls_token,
+            'out_type',
+            out_type,
+            "something else than 'cls_token': the model has no class token",
+        )
+        depth = vit.num_layers
+        check(
+            isinstance(layer, int) and -depth <= layer < depth,
+            'layer',
+            layer,
+            f'one of the {depth} blocks',
+        )
+        inputs = list_images(inputs)
+        features = []
+        usual = vit.out_type, vit.out_indices
+        vit.out_type, vit.out_indices = 'raw', [layer % depth]
+        try:
+            for start in range(0, len(inputs), batch_size):
+                batch = default_collate(
+                    [
+                        self.pipeline(dict(img=read_image(image)))
+                        for image in inputs[start : start + batch_size]
+                    ]
+                )
+                images = self.preprocessor(batch)['inputs']
+                features.append(self._select(vit(images)[0], out_type).cpu())
+        finally:
+            vit.out_type, vit.out_indices = usual
+        return torch.cat(features)
+
+    def _select(self, tokens: Tensor, out_type: str) -> Tensor:
+        """What is asked for of (B, L + 1, C) tokens."""
+        if out_type == 'raw':
+            return tokens
+        if out_type == 'cls_token':
+            return tokens[:, 0]
+        patches = tokens[:, self.model.num_extra_tokens :]
+        if out_type == 'avg_featmap':
+            return patches.mean(dim=1)
+        return patches.transpose(1, 2).unflatten(
+            -1, self.model.patch_resolution
+        )
+
+
+def list_images(inputs: Any) -> list:
+    """Inputs as a list: of a folder its images, of one image itself."""
+    if isinstance(inputs, (str, Path)) and Path(inputs).is_dir():
+        images = sorted(
+            path
+            for path in Path(inputs).iterdir()
+            if path.suffix.lower() in EXTENSIONS
+        )
+        if not images:
+            raise ValueError(
+                f'inputs={str(inputs)!r}: the folder must hold at least one '
+                f'image, with a name that ends in one of {sorted(EXTENSIONS)}'
+            )
+        return images
+    if isinstance(inputs, (str, Path, np.ndarray, Image.Image)):
+        return [inputs]
+    inputs = list(inputs)
+    check(len(inputs) > 0, 'inputs', inputs, 'at least one image')
+    return inputs

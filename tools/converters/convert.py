@@ -1,0 +1,108 @@
+"""Rename the weights of a checkpoint for other code, or for this package.
+
+    python tools/converters/convert.py SOURCE TARGET --to LAYOUT
+        [--num-heads N]
+
+The layout of SOURCE is found by its names. LAYOUT is one of
+
+    mmpretrain   this package and mmpretrain: SAIM, SAIMViT, VisionTransformer,
+                 ImageClassifier with a LinearClsHead
+    authors      the paper's released code
+    timm         VisionTransformer, as vit_base_patch16_224
+    huggingface  ViTForImageClassification of transformers; a config.json is
+                 written beside TARGET
+
+SOURCE and TARGET are PyTorch checkpoints or .safetensors files. What LAYOUT
+has no place for, the decoder of pre-training, is left out. Nothing in a
+checkpoint is executed.
+"""
+
+import argparse
+import json
+import math
+from pathlib import Path
+
+from saim_mm.checkpoint import read_weights, write_weights
+from saim_mm.convert import (
+    LAYOUTS,
+    detect_layout,
+    from_layout,
+    to_layout,
+)
+
+# Where each kind of code looks for the weights in a PyTorch checkpoint.
+KEY = dict(mmpretrain='state_dict', authors='model')
+
+
+def huggingface_config(weights, num_heads):
+    """The config.json of a ViTForImageClassification."""
+    prefix = 'vit.embeddings.'
+    width, channels, patch_size, _ = weights[
+        f'{prefix}patch_embeddings.projection.weight'
+    ].shape
+    patches = weights[f'{prefix}position_embeddings'].shape[1] - 1
+    layers = {
+        int(name.split('.')[3])
+        for name in weights
+        if name.startswith('vit.encoder.layer.')
+    }
+    block = 'vit.encoder.layer.0.'
+    config = dict(
+        model_type='vit',
+        architectures=['ViTForImageClassification'],
+        hidden_size=width,
+        num_hidden_layers=len(layers),
+        num_attention_heads=num_heads or max(1, width // 64),
+        intermediate_size=len(weights[f'{block}intermediate.dense.weight']),
+        image_size=patch_size * math.isqrt(patches),
+        patch_size=patch_size,
+        num_channels=channels,
+        qkv_bias=f'{block}attention.attention.query.bias' in weights,
+        layer_norm_eps=1e-6,
+    )
+    if 'classifier.weight' in weights:
+        classes = range(len(weights['classifier.weight']))
+        config['id2label'] = {str(i): f'LABEL_{i}' for i in classes}
+        config['label2id'] = {f'LABEL_{i}': i for i in classes}
+    return config
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('source', type=Path)
+    parser.add_argument('target', type=Path)
+    parser.add_argument(
+        '--to', required=True, choices=['mmpretrain', *LAYOUTS]
+    )
+    parser.add_argument(
+        '--num-heads',
+        type=int,
+        help='of attention, for config.json; '
+        'default: a head for every 64 channels',
+    )
+    args = parser.parse_args()
+
+    try:
+        weights = read_weights(args.source)
+        layout = detect_layout(weights)
+        if layout != 'mmpretrain':
+            weights = from_layout(weights, layout)
+        if args.to != 'mmpretrain':
+            weights = to_layout(weights, args.to)
+    except (ValueError, FileNotFoundError) as error:
+        parser.error(str(error))
+    write_weights(weights, args.target, KEY.get(args.to))
+    if args.to == 'huggingface':
+        config = huggingface_config(weights, args.num_heads)
+        path = args.target.with_name('config.json')
+        path.write_text(json.dumps(config, indent=2) + '\n')
+    print(
+        f'{layout} -> {args.to}: wrote {len(weights)} weights, {args.target}'
+    )
+
+
+if __name__ == '__main__':
+    main()
