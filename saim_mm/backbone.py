@@ -1,11 +1,13 @@
 """SAIMViT: the backbone of pre-training and of every downstream task."""
 
+import logging
 import math
 from collections.abc import Sequence
 from typing import Optional, Union
 
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
+from mmengine.logging import print_log
 from mmengine.model import ModuleList
 from mmengine.registry import MODELS
 from mmpretrain.models import VisionTransformer
@@ -90,6 +92,8 @@ class SAIMViT(VisionTransformer):
         with_cp (bool): Whether the backward pass computes each block again
             rather than keep its activations: less memory, a third more time.
             Defaults to False.
+        min_loaded (float): Share of the backbone's weights that a checkpoint
+            must have; 0 to load whatever fits. Defaults to 0.5.
         init_cfg (dict, optional): MMEngine's initialisation config.
 
     Raises:
@@ -112,6 +116,7 @@ class SAIMViT(VisionTransformer):
         frozen_stages: int = -1,
         interpolate_mode: str = 'bicubic',
         with_cp: bool = False,
+        min_loaded: float = 0.5,
         init_cfg: Optional[dict] = None,
     ) -> None:
         # As mmpretrain's own variants do, build the parts here: the parent's
@@ -173,6 +178,7 @@ class SAIMViT(VisionTransformer):
         )
         self.pos_embed = nn.Parameter(self.initial_pos_embed())
         self.interpolate_mode = interpolate_mode
+        self.min_loaded = min_loaded
         self._register_load_state_dict_pre_hook(self._check_checkpoint)
         self._register_load_state_dict_pre_hook(self._prepare_pos_embed)
 
@@ -293,7 +299,23 @@ class SAIMViT(VisionTransformer):
                 f'backbone.arch={self.arch_settings} has {self.num_layers}: '
                 'load a checkpoint of the same arch, or change arch'
             )
-        for name, own in self.state_dict().items():
+        weights = self.state_dict()
+        missing = [n for n in weights if prefix + n not in state_dict]
+        if missing:
+            share = 1 - len(missing) / len(weights)
+            message = (
+                f"{100 * share:.0f} % of the backbone's weights are in the "
+                f'checkpoint; {missing[:3]}{"..." * (len(missing) > 3)} not'
+            )
+            if share < self.min_loaded:
+                raise ValueError(
+                    f'{message}: it is of another model or under other names '
+                    f'(for example {list(state_dict)[:2]}). '
+                    'tools/converters/convert.py renames those it knows; '
+                    'backbone.min_loaded=0 loads whatever fits'
+                )
+            print_log(message, logger='current', level=logging.WARNING)
+        for name, own in weights.items():
             theirs = state_dict.get(prefix + name)
             if (
                 theirs is None

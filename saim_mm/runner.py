@@ -16,6 +16,8 @@ from mmengine.model import is_model_wrapper
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
+from torch import nn
+from torch.utils.data import Dataset
 
 from .algorithm import SAIM
 
@@ -62,10 +64,16 @@ class SAIMRunner(Runner):
             loop (BaseLoop | dict): The loop, or its config.
 
         Raises:
-            ValueError: If the dataset does not fill one batch.
+            ValueError: If the dataset does not fill one batch, or does not
+                fit the classifier.
+            FileNotFoundError: If its list names files that are not there.
         """
         loop = super().build_train_loop(loop)
         loader = loop.dataloader
+        model = (
+            self.model.module if is_model_wrapper(self.model) else self.model
+        )
+        check_dataset(loader.dataset, getattr(model, 'head', None))
         endless = isinstance(loader.sampler, InfiniteSampler)
         if not endless and len(loader) == 0:
             raise ValueError(
@@ -108,6 +116,42 @@ class SAIMRunner(Runner):
             **{'fullgraph': True, 'dynamic': False, **options},
         )
         self.logger.info('The first iteration compiles, which takes minutes.')
+
+
+def check_dataset(dataset: Dataset, head: Optional[nn.Module]) -> None:
+    """Compare a classification dataset with the head, and with the disk.
+
+    Args:
+        dataset (Dataset): For training.
+        head (nn.Module, optional): Of the model.
+
+    Raises:
+        ValueError: If the number of classes is one, or not the head's.
+        FileNotFoundError: If one of a thousand files of its list is missing.
+    """
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    if classes is None or not hasattr(head, 'num_classes'):
+        return
+    where = f'train_dataloader.dataset.data_root={dataset.data_root!r}'
+    if len(classes) < 2:
+        raise ValueError(
+            f'{where}: must hold at least two classes, a folder each; found '
+            f'{list(classes)}'
+        )
+    if head.num_classes != len(classes):
+        raise ValueError(
+            f'model.head.num_classes={head.num_classes}: must be '
+            f'{len(classes)}, the classes of the training data '
+            f'({", ".join(classes[:5])}{", ..." * (len(classes) > 5)})'
+        )
+    for index in range(0, len(dataset), max(1, len(dataset) // 1000)):
+        path = dataset.get_data_info(index).get('img_path', '')
+        if '://' not in path and not Path(path).exists():
+            raise FileNotFoundError(
+                f'{path}: no such file, though '
+                f'train_dataloader.dataset.ann_file={dataset.ann_file!r} '
+                'names it; correct the list, or data_root and data_prefix'
+            )
 
 
 def check_precision(optim_wrapper_type: Optional[str]) -> None:

@@ -5,7 +5,7 @@ train_dataloader = dict(batch_size=2048)
 optim_wrapper = dict(
     optimizer=dict(
         _delete_=True,
-        type='LARS',
+        type='mmpretrain.LARS',
         lr=0.1 * 16384 / 256,
         momentum=0.9,
         weight_decay=0.0,

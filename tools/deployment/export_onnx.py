@@ -5,8 +5,8 @@
 
 MODEL is one of saim_mm.list_models(), CHECKPOINT of any layout that
 tools/converters/convert.py reads. The graph takes normalised images (N, 3, H,
-W), any N, and gives what --out-type says. Needs `pip install onnx onnxscript
-onnxruntime`.
+W), any N, and gives what --out-type says. Needs the extra: `pip install -e
+'.[onnx]'`.
 """
 
 import argparse
