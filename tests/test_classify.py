@@ -170,6 +170,20 @@ def test_train_on_class_folders(classes, checkpoint, tmp_path, path):
     assert len(accuracies) == epochs and max(accuracies) > 80
 
 
+def test_load_from(classes, checkpoint, tmp_path):
+    """The other way that MMEngine knows gives the backbone as well."""
+    options = {
+        'model.backbone.init_cfg': None,
+        'load_from': str(checkpoint),
+    }
+    cfg = config(MINI_LINEAR, classes, tmp_path / 'run', **options)
+    runner = SAIMRunner.from_cfg(cfg)
+    runner.load_or_resume()
+    before = torch.load(checkpoint, weights_only=False)['state_dict']
+    for name, value in runner.model.backbone.state_dict().items():
+        assert torch.equal(value, before[f'backbone.{name}']), name
+
+
 def knn(monkeypatch, capsys, tmp_path, cfg, *arguments):
     cfg.dump(tmp_path / 'knn.py')
     command = ['knn.py', str(tmp_path / 'knn.py'), '--device', 'cpu']

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Every benchmark, in ten minutes or less on one large GPU.
 #   tools/benchmarks/all.sh [OUT] [BATCH] [WORKERS]
-# Tables go to OUT/*.md, curves to OUT/*.png.
+# Tables go to OUT/*.md, curves to OUT/*.png. PYTHON names the interpreter.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 out=${1:-work_dirs/bench}
@@ -14,7 +14,7 @@ measure() {
     shift 2
     echo "== $script $*"
     # What PyTorch warns of stays in the log.
-    python "tools/benchmarks/$script" "$@" 2>"$out/$name.log" |
+    "${PYTHON:-python}" "tools/benchmarks/$script" "$@" 2>"$out/$name.log" |
         tee "$out/$name.md"
 }
 loader="train_dataloader.batch_size=$batch train_dataloader.num_workers=$workers"
