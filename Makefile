@@ -21,5 +21,5 @@ lint: $(VENV)/.installed
 $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --constraint constraints.txt --editable '.[onedl,demo,test]'
+	    --constraint constraints.txt --editable '.[onedl,detection,segmentation,demo,test]'
 	touch $@

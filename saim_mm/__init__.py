@@ -26,6 +26,7 @@ from .optim import (  # noqa: E402
     MergedOptimWrapperConstructor,
 )
 from .order import PredictionOrder  # noqa: E402
+from .pyramid import SimpleFeaturePyramid  # noqa: E402
 from .runner import SAIMRunner  # noqa: E402
 from .target import SmoothedPatchTarget  # noqa: E402
 from .transforms import LoadRandomResizedCrop  # noqa: E402
@@ -43,6 +44,7 @@ __all__ = [
     'SAIMRunner',
     'SAIMViT',
     'PredictionOrder',
+    'SimpleFeaturePyramid',
     'SmoothedPatchTarget',
     'UnlabelledImages',
     '__version__',

@@ -15,7 +15,7 @@ from mmpretrain.models.utils import resize_pos_embed, to_2tuple
 from torch import Tensor, nn
 
 from .errors import check
-from .layers import TransformerBlock
+from .layers import TransformerBlock, resize_rel_pos
 from .order import PredictionOrder
 
 ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
@@ -92,6 +92,15 @@ class SAIMViT(VisionTransformer):
         with_cp (bool): Whether the backward pass computes each block again
             rather than keep its activations: less memory, a third more time.
             Defaults to False.
+        window_size (int): Side, in patches, of the windows that attend within
+            themselves, in all blocks but ``global_attn_indexes`` (ViTDet: 14).
+            Needs ``with_cls_token=False``. Defaults to 0, every block attends
+            to the whole image.
+        global_attn_indexes (Sequence[int], optional): Blocks that attend to
+            the whole image all the same. Defaults to None, the last block of
+            each quarter.
+        use_rel_pos (bool): Whether every block learns a decomposed relative
+            position bias, which starts at zero. Defaults to False.
         min_loaded (float): Share of the backbone's weights that a checkpoint
             must have; 0 to load whatever fits. Defaults to 0.5.
         init_cfg (dict, optional): MMEngine's initialisation config.
@@ -116,6 +125,9 @@ class SAIMViT(VisionTransformer):
         frozen_stages: int = -1,
         interpolate_mode: str = 'bicubic',
         with_cp: bool = False,
+        window_size: int = 0,
+        global_attn_indexes: Optional[Sequence[int]] = None,
+        use_rel_pos: bool = False,
         min_loaded: float = 0.5,
         init_cfg: Optional[dict] = None,
     ) -> None:
@@ -181,6 +193,7 @@ class SAIMViT(VisionTransformer):
         self.min_loaded = min_loaded
         self._register_load_state_dict_pre_hook(self._check_checkpoint)
         self._register_load_state_dict_pre_hook(self._prepare_pos_embed)
+        self._register_load_state_dict_pre_hook(self._prepare_rel_pos)
 
         indices = (
             [out_indices]
@@ -195,6 +208,8 @@ class SAIMViT(VisionTransformer):
         )
         self.out_indices = [i % self.num_layers for i in indices]
 
+        windows = self.parse_windows(window_size, global_attn_indexes)
+        self.whole_image = not any(windows) and not use_rel_pos
         self.layers = ModuleList(
             TransformerBlock(
                 self.embed_dims,
@@ -203,8 +218,12 @@ class SAIMViT(VisionTransformer):
                 drop_path_rate=rate.item(),
                 qkv_bias=qkv_bias,
                 with_cp=with_cp,
+                window_size=window,
+                rel_pos_grid=self.patch_resolution if use_rel_pos else None,
             )
-            for rate in torch.linspace(0, drop_path_rate, self.num_layers)
+            for rate, window in zip(
+                torch.linspace(0, drop_path_rate, self.num_layers), windows
+            )
         )
         self.final_norm = final_norm
         if final_norm:
@@ -212,7 +231,7 @@ class SAIMViT(VisionTransformer):
         if out_type == 'avg_featmap':
             self.ln2 = nn.LayerNorm(self.embed_dims, eps=1e-6)
 
-        # What the parent's forward expects and SAIM does not have.
+        # What the parent's _freeze_stages expects and SAIM does not have.
         self.pre_norm = nn.Identity()
         self.drop_after_pos = nn.Identity()
 
@@ -251,6 +270,55 @@ class SAIMViT(VisionTransformer):
         )
         return dict(arch)
 
+    def parse_windows(
+        self, window_size: int, global_attn_indexes: Optional[Sequence[int]]
+    ) -> list[int]:
+        """Check the arguments on windows.
+
+        Returns:
+            list[int]: The side of the windows of each block; 0: none.
+        """
+        check(
+            isinstance(window_size, int) and window_size >= 0,
+            'window_size',
+            window_size,
+            'a number of patches, or 0',
+        )
+        if not window_size:
+            check(
+                not global_attn_indexes,
+                'global_attn_indexes',
+                global_attn_indexes,
+                'left out if window_size=0: every block is global',
+            )
+            return [0] * self.num_layers
+        check(
+            not self.with_cls_token,
+            'window_size',
+            window_size,
+            '0 if there is a class token, which belongs to no window: set '
+            'with_cls_token=False',
+        )
+        if global_attn_indexes is None:
+            check(
+                self.num_layers % 4 == 0,
+                'global_attn_indexes',
+                None,
+                f'given, because {self.num_layers} blocks have no quarters',
+            )
+            quarter = self.num_layers // 4
+            global_attn_indexes = range(quarter - 1, self.num_layers, quarter)
+        check(
+            all(0 <= i < self.num_layers for i in global_attn_indexes),
+            'global_attn_indexes',
+            global_attn_indexes,
+            f'indices of the {self.num_layers} blocks, from 0',
+        )
+        return [
+            0 if i in global_attn_indexes else window_size
+            for i in range(self.num_layers)
+        ]
+
     def train(self, mode: bool = True) -> 'SAIMViT':
         """Set the mode; frozen blocks stay in evaluation mode."""
         super().train(mode)
@@ -271,12 +339,28 @@ class SAIMViT(VisionTransformer):
         return torch.cat([extra, patches]).unsqueeze(0)
 
     def init_weights(self) -> None:
-        """Initialise as the authors do, unless a checkpoint is given."""
-        super(VisionTransformer, self).init_weights()
-        if (
+        """Initialise as the authors do, unless a checkpoint is given.
+
+        Raises:
+            ValueError: If the checkpoint has no weights of a backbone.
+        """
+        pretrained = (
             isinstance(self.init_cfg, dict)
             and self.init_cfg['type'] == 'Pretrained'
-        ):
+        )
+        try:
+            super(VisionTransformer, self).init_weights()
+        except AssertionError as error:
+            if not pretrained or 'not in the pretrained' not in str(error):
+                raise
+            raise ValueError(
+                f'backbone.init_cfg.checkpoint={self.init_cfg["checkpoint"]!r}'
+                ': it has no weights that begin with '
+                f'{self.init_cfg["prefix"]!r}, so no encoder under that name: '
+                'load a checkpoint of a whole model, or set '
+                'backbone.init_cfg.prefix (None: it is of a backbone alone)'
+            ) from error
+        if pretrained:
             return
         nn.init.xavier_uniform_(self.patch_embed.projection.weight.flatten(1))
         if self.with_cls_token:
@@ -320,6 +404,7 @@ class SAIMViT(VisionTransformer):
             if (
                 theirs is None
                 or name == 'pos_embed'
+                or '.rel_pos_' in name
                 or theirs.shape == own.shape
             ):
                 continue
@@ -371,13 +456,24 @@ class SAIMViT(VisionTransformer):
             )
         state_dict[name] = torch.cat([cls_position, patches], dim=1)
 
+    def _prepare_rel_pos(
+        self, state_dict: dict, prefix: str, *args, **kwargs
+    ) -> None:
+        """Fit a checkpoint's relative positions to the model's grid."""
+        for name, own in self.named_parameters():
+            theirs = state_dict.get(prefix + name)
+            if '.rel_pos_' in name and theirs is not None:
+                state_dict[prefix + name] = resize_rel_pos(theirs, len(own))
+
     def forward(
         self, x: Tensor, order: Optional[PredictionOrder] = None
     ) -> Union[tuple[Tensor, ...], tuple[list[Tensor], Tensor]]:
         """Encode images.
 
         Args:
-            x (Tensor): (B, in_channels, H, W).
+            x (Tensor): (B, in_channels, H, W). Without an order of any size:
+                it is padded to whole patches below and on the right, and the
+                position embedding is interpolated.
             order (PredictionOrder, optional): Encode causally in this order
                 (pre-training). Defaults to None: every token sees every token
                 (downstream).
@@ -386,9 +482,28 @@ class SAIMViT(VisionTransformer):
             tuple: Without an order, one output of ``out_type`` for each of
             ``out_indices``. With an order, see :meth:`encode_in_order`.
         """
-        if order is None:
-            return super().forward(x)
-        return self.encode_in_order(x, order)
+        if order is not None:
+            return self.encode_in_order(x, order)
+        x, grid = self.patch_embed(x)  # (B, L, C), rows and columns
+        if self.with_cls_token:
+            x = torch.cat(
+                [self.cls_token.expand(x.shape[0], -1, -1), x], dim=1
+            )
+        x = x + resize_pos_embed(
+            self.pos_embed,
+            self.patch_resolution,
+            grid,
+            mode=self.interpolate_mode,
+            num_extra_tokens=self.num_extra_tokens,
+        )
+        outputs = []
+        for index, layer in enumerate(self.layers):
+            x = layer(x, grid=grid)
+            if self.final_norm and index == self.num_layers - 1:
+                x = self.ln1(x)
+            if index in self.out_indices:
+                outputs.append(self._format_output(x, grid))
+        return tuple(outputs)
 
     def encode_in_order(
         self, images: Tensor, order: PredictionOrder
@@ -409,8 +524,15 @@ class SAIMViT(VisionTransformer):
             position embedding of the patch predicted at each step, (B, L, C).
 
         Raises:
-            ValueError: If the images are not of size ``img_size``.
+            ValueError: If the images are not of size ``img_size``, or the
+                backbone attends in windows.
         """
+        if not self.whole_image:
+            raise ValueError(
+                'backbone.window_size and backbone.use_rel_pos must be left '
+                'out in pre-training: every block attends causally to the '
+                'whole image'
+            )
         if tuple(images.shape[-2:]) != self.img_size:
             raise ValueError(
                 f'backbone.img_size={self.img_size}: the images arrive as '

@@ -6,8 +6,8 @@ INSTALL = {
     'mmengine': "pip install 'saim_mm[onedl]'",
     'mmcv': "pip install 'saim_mm[onedl]'",
     'mmpretrain': "pip install 'saim_mm[onedl]'",
-    'mmdet': 'pip install onedl-mmdetection',
-    'mmseg': 'pip install onedl-mmsegmentation',
+    'mmdet': "pip install 'saim_mm[onedl,detection]'",
+    'mmseg': "pip install 'saim_mm[onedl,segmentation]'",
     'mmcv.ops': 'pip install --no-build-isolation --no-cache-dir --no-binary '
     'onedl-mmcv --force-reinstall --no-deps onedl-mmcv  '
     '(builds the ops against the installed torch; needs a C++ compiler, '
@@ -33,4 +33,13 @@ def require(module: str, needed_by: str) -> None:
             f'{needed_by} needs {module}, which cannot be '
             f'imported ({error}). To install it: '
             f'{INSTALL[module]}'
+        ) from error
+    except TypeError as error:
+        # mmpretrain subclasses what transformers 5 no longer has, as soon as
+        # pycocotools, which mmdet needs, is installed.
+        if 'NoneType takes no arguments' not in str(error):
+            raise
+        raise ImportError(
+            f'{needed_by} needs {module}, which cannot be imported beside '
+            "this version of transformers: pip install 'transformers<5'"
         ) from error

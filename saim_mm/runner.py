@@ -12,7 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.logging import print_log
-from mmengine.model import is_model_wrapper
+from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
@@ -57,6 +57,24 @@ class SAIMRunner(Runner):
             )
         return super().from_cfg(cfg)
 
+    def wrap_model(
+        self, model_wrapper_cfg: Optional[dict], model: nn.Module
+    ) -> nn.Module:
+        """Wrap the model for distributed training.
+
+        On CPUs SyncBN, which has no form for them, becomes BatchNorm.
+
+        Args:
+            model_wrapper_cfg (dict, optional): Config of the wrapper.
+            model (nn.Module): The model.
+
+        Returns:
+            nn.Module: The wrapped model.
+        """
+        if get_device() == 'cpu':
+            model = revert_sync_batchnorm(model)
+        return super().wrap_model(model_wrapper_cfg, model)
+
     def build_train_loop(self, loop: Union[BaseLoop, dict]) -> BaseLoop:
         """Build the training loop.
 
@@ -73,7 +91,7 @@ class SAIMRunner(Runner):
         model = (
             self.model.module if is_model_wrapper(self.model) else self.model
         )
-        check_dataset(loader.dataset, getattr(model, 'head', None))
+        check_dataset(loader.dataset, model)
         endless = isinstance(loader.sampler, InfiniteSampler)
         if not endless and len(loader) == 0:
             raise ValueError(
@@ -93,7 +111,9 @@ class SAIMRunner(Runner):
             ValueError: If it asks for a precision that the machine has not.
         """
         if isinstance(optim_wrapper, dict):
-            check_precision(optim_wrapper.get('type'))
+            check_precision(
+                optim_wrapper.get('type'), self.cfg.get('default_scope')
+            )
         return super().build_optim_wrapper(optim_wrapper)
 
     def _maybe_compile(self, target: str) -> None:
@@ -118,32 +138,44 @@ class SAIMRunner(Runner):
         self.logger.info('The first iteration compiles, which takes minutes.')
 
 
-def check_dataset(dataset: Dataset, head: Optional[nn.Module]) -> None:
-    """Compare a classification dataset with the head, and with the disk.
+def check_dataset(dataset: Dataset, model: nn.Module) -> None:
+    """Compare a dataset with the model's heads, and with the disk.
 
     Args:
         dataset (Dataset): For training.
-        head (nn.Module, optional): Of the model.
+        model (nn.Module): The model.
 
     Raises:
-        ValueError: If the number of classes is one, or not the head's.
-        FileNotFoundError: If one of a thousand files of its list is missing.
+        ValueError: If the number of classes is not that of every head, or
+            one for a classifier.
+        FileNotFoundError: If one of a thousand files of a classification
+            dataset's list is missing.
     """
     classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
-    if classes is None or not hasattr(head, 'num_classes'):
+    heads = {
+        name: module.num_classes
+        for name, module in model.named_modules()
+        if re.search(r'(^|[._])head(\.\d+)?$', name)
+        and not name.startswith('rpn_head')
+        and isinstance(getattr(module, 'num_classes', None), int)
+    }
+    if classes is None or not heads:
         return
-    where = f'train_dataloader.dataset.data_root={dataset.data_root!r}'
-    if len(classes) < 2:
+    classifier = 'head' in heads
+    if classifier and len(classes) < 2:
         raise ValueError(
-            f'{where}: must hold at least two classes, a folder each; found '
-            f'{list(classes)}'
+            f'train_dataloader.dataset.data_root={dataset.data_root!r}: must '
+            f'hold at least two classes, a folder each; found {list(classes)}'
         )
-    if head.num_classes != len(classes):
-        raise ValueError(
-            f'model.head.num_classes={head.num_classes}: must be '
-            f'{len(classes)}, the classes of the training data '
-            f'({", ".join(classes[:5])}{", ..." * (len(classes) > 5)})'
-        )
+    for name, number in heads.items():
+        if number != len(classes):
+            raise ValueError(
+                f'model.{name}.num_classes={number}: must be {len(classes)}, '
+                'the classes of the training data '
+                f'({", ".join(classes[:5])}{", ..." * (len(classes) > 5)})'
+            )
+    if not classifier:
+        return
     for index in range(0, len(dataset), max(1, len(dataset) // 1000)):
         path = dataset.get_data_info(index).get('img_path', '')
         if '://' not in path and not Path(path).exists():
@@ -154,25 +186,35 @@ def check_dataset(dataset: Dataset, head: Optional[nn.Module]) -> None:
             )
 
 
-def check_precision(optim_wrapper_type: Optional[str]) -> None:
-    """Refuse mixed precision of a kind that this machine does not have.
+def check_precision(
+    optim_wrapper_type: Optional[str], scope: Optional[str] = None
+) -> None:
+    """Refuse mixed precision of a kind that there is not here.
 
     Args:
         optim_wrapper_type (str, optional): ``optim_wrapper.type``.
+        scope (str, optional): ``default_scope``, the toolbox. Defaults to
+            None.
 
     Raises:
         ValueError: Naming the types that work here.
     """
+    bfloat16 = ' or =BFloat16OptimWrapper' if scope != 'mmdet' else ''
     field = f'optim_wrapper.type={optim_wrapper_type!r}'
     option = '--cfg-options optim_wrapper.type'
     if optim_wrapper_type == 'AmpOptimWrapper' and get_device() == 'cpu':
         raise ValueError(
             f'{field}: float16 needs a GPU, and PyTorch finds none here. On a '
-            f'CPU leave out --amp, or add {option}=OptimWrapper (float32) or '
-            '=BFloat16OptimWrapper'
+            f'CPU leave out --amp, or add {option}=OptimWrapper (float32)'
+            f'{bfloat16}'
         )
     if optim_wrapper_type != 'BFloat16OptimWrapper':
         return
+    if not bfloat16:
+        raise ValueError(
+            f"{field}: mmcv's operators for detection have no bfloat16; use "
+            'AmpOptimWrapper (float16, GPUs) or OptimWrapper (float32)'
+        )
     if get_device() == 'cuda' and not torch.cuda.is_bf16_supported():
         raise ValueError(
             f'{field}: {torch.cuda.get_device_name()} has no bfloat16; train '

@@ -3,11 +3,13 @@
 import runpy
 import shutil
 import sys
+from collections import OrderedDict
 
 import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
 from saim_mm import SAIMRunner
@@ -186,6 +188,8 @@ def test_load_from(classes, checkpoint, tmp_path):
 
 def knn(monkeypatch, capsys, tmp_path, cfg, *arguments):
     cfg.dump(tmp_path / 'knn.py')
+    # As in a new process: no scope is set.
+    monkeypatch.setattr(DefaultScope, '_instance_dict', OrderedDict())
     command = ['knn.py', str(tmp_path / 'knn.py'), '--device', 'cpu']
     monkeypatch.setattr(sys, 'argv', command + [str(a) for a in arguments])
     runpy.run_path('tools/knn.py', run_name='__main__')

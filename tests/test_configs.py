@@ -14,8 +14,8 @@ import saim_mm
 
 CONFIGS = sorted(
     str(p.relative_to(ROOT))
-    for p in (ROOT / 'configs').rglob('*.py')
-    if '_base_' not in p.parts
+    for folder in ('pretrain', 'classification')  # for mmpretrain
+    for p in (ROOT / 'configs' / folder).glob('*.py')
 )
 IN1K = [
     c for c in CONFIGS if c.startswith('configs/pretrain/') and 'in1k' in c

@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
 from mmengine.runner import Runner, load_checkpoint
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
@@ -66,6 +67,7 @@ def main():
 
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(cfg.model)
     if args.checkpoint:

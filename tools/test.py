@@ -1,14 +1,12 @@
-"""Test a model: mmpretrain's own test script, run on this package.
+"""Test a model: the toolbox's own test script, run on this package.
 
-python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--out FILE]
+python tools/test.py CONFIG CHECKPOINT [--work-dir DIR] [--out FILE] [--tta]
     [--cfg-options KEY=VALUE ...] [--launcher none|pytorch|slurm]
+
+The toolbox (mmpretrain, mmdet or mmseg) is the config's default_scope.
 """
 
-import runpy
-from pathlib import Path
-
-import mmpretrain
+from toolbox import run
 
 if __name__ == '__main__':
-    scripts = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
-    runpy.run_path(str(scripts / 'test.py'), run_name='__main__')
+    run('test.py')

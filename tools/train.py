@@ -1,15 +1,13 @@
-"""Train a model: mmpretrain's own training script, run on this package.
+"""Train a model: the toolbox's own training script, run on this package.
 
 python tools/train.py CONFIG [--work-dir DIR] [--resume [CHECKPOINT]]
     [--amp] [--auto-scale-lr] [--cfg-options KEY=VALUE ...]
     [--launcher none|pytorch|slurm]
+
+The toolbox (mmpretrain, mmdet or mmseg) is the config's default_scope.
 """
 
-import runpy
-from pathlib import Path
-
-import mmpretrain
+from toolbox import run
 
 if __name__ == '__main__':
-    scripts = Path(mmpretrain.__file__).parent / '.mim' / 'tools'
-    runpy.run_path(str(scripts / 'train.py'), run_name='__main__')
+    run('train.py')

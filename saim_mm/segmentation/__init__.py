@@ -1,8 +1,24 @@
 """SAIM in mmseg: ``custom_imports = dict(imports=['saim_mm.segmentation'])``.
 
-Registers what ``saim_mm`` does, after a look whether mmseg is there.
+Registers what ``saim_mm`` does and the parts that need mmseg, after a look
+whether it is there.
 """
+
+from importlib.metadata import PackageNotFoundError, distribution
+
+from mmengine.config import utils
 
 from ..dependencies import require
 
 require('mmseg', needed_by='saim_mm.segmentation')
+
+# `mmseg::` in a config: MMEngine looks for mmseg's files in the distribution
+# mmsegmentation, and there may be its continuation under another name.
+try:
+    distribution('mmsegmentation')
+except PackageNotFoundError:
+    utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
+
+from .data import ImageLabelFolders, LoadCheckedAnnotations  # noqa: E402
+
+__all__ = ['ImageLabelFolders', 'LoadCheckedAnnotations']

@@ -1,0 +1,10 @@
+_base_ = ['mmdet::_base_/default_runtime.py']
+
+custom_imports = dict(
+    imports=['saim_mm.detection'], allow_failed_imports=False
+)
+# MMEngine's Runner, after a look at what this machine can do.
+runner_type = 'SAIMRunner'
+
+default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+randomness = dict(seed=0, diff_rank_seed=True)

@@ -1,0 +1,28 @@
+# What the frozen encoder knows of every patch: one linear layer on the maps of
+# four blocks.
+_base_ = ['saim-vit-base-p16_upernet_8xb2-amp-160k_ade20k-512x512.py']
+
+model = dict(
+    backbone=dict(frozen_stages=12, drop_path_rate=0.0),
+    neck=None,
+    decode_head=dict(
+        _delete_=True,
+        type='FCNHead',
+        in_channels=[768] * 4,
+        in_index=[0, 1, 2, 3],
+        input_transform='resize_concat',
+        channels=4 * 768,
+        num_convs=0,
+        concat_input=False,
+        dropout_ratio=0.0,
+        num_classes=150,
+        align_corners=False,
+        loss_decode=dict(type='CrossEntropyLoss'),
+    ),
+    auxiliary_head=None,
+)
+optim_wrapper = dict(optimizer=dict(lr=1e-3))
+train_cfg = dict(max_iters=20000, val_interval=5000)
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].update(end=20000)
+default_hooks = dict(checkpoint=dict(interval=5000))

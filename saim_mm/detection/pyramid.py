@@ -1,0 +1,51 @@
+"""The pyramid of the paper's detector."""
+
+from collections.abc import Sequence
+
+from mmdet.models import FPN
+from mmengine.model import ModuleList
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from ..errors import check
+from ..pyramid import SCALES, rescale
+
+
+@MODELS.register_module()
+class MultiBlockFPN(FPN):
+    """Li et al. 2021's pyramid: an FPN on the maps of four blocks.
+
+    "Benchmarking Detection Transfer Learning with Vision Transformers", Sec.
+    2: the maps of four equally spaced blocks, all of one scale, are rescaled
+    by 4, 2, 1 and 1/2 and go into mmdet's FPN.
+
+    Args:
+        in_channels (int): Channels C of the backbone's maps.
+        **kwargs: As for mmdet's :class:`~mmdet.models.FPN`.
+    """
+
+    def __init__(self, in_channels: int, **kwargs) -> None:
+        layers, channels = zip(*(rescale(in_channels, s) for s in SCALES))
+        super().__init__(in_channels=list(channels), **kwargs)
+        self.rescale = ModuleList(layers)
+
+    def forward(self, inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Build the levels.
+
+        Args:
+            inputs (Sequence[Tensor]): Four maps of the backbone, (B, C, H, W).
+
+        Returns:
+            tuple[Tensor, ...]: ``num_outs`` levels, (B, out_channels, ...),
+            the first of 4 H x 4 W.
+
+        Raises:
+            ValueError: If there are not four maps.
+        """
+        check(
+            len(inputs) == len(self.rescale),
+            'backbone.out_indices',
+            f'{len(inputs)} blocks',
+            f'{len(self.rescale)} blocks for MultiBlockFPN',
+        )
+        return super().forward([f(x) for f, x in zip(self.rescale, inputs)])

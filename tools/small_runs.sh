@@ -1,0 +1,97 @@
+#!/usr/bin/env bash
+# The small studies of the README: pre-train, then train from that and from
+# scratch.
+#   tools/small_runs.sh cifar10|cifar10-gpu|bccd|digit-scenes|camvid
+#       [WORK_DIR]
+# The data must be in data/; tools/dataset_converters/ make it. cifar10-gpu is a
+# larger one, for a GPU; the others take two CPU cores about an hour each. A
+# stage whose checkpoint is there is not run again.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+study=${1:-}
+work_dir=${2:-work_dirs/$study}
+scratch=model.backbone.init_cfg=None
+
+# stage NAME CHECKPOINT CONFIG [--cfg-options …]: train, unless it is done
+stage() {
+    local name=$1 checkpoint=$2 config=$3
+    shift 3
+    if [ ! -e "$work_dir/$name/$checkpoint.pth" ]; then
+        mkdir -p "$work_dir"
+        echo "$name: see $work_dir/$name.log"
+        python tools/train.py "configs/$config.py" \
+            --work-dir "$work_dir/$name" "$@" >"$work_dir/$name.log" 2>&1
+    fi
+}
+
+# pretrain CHECKPOINT CONFIG: and set `weights`, the option that loads it
+pretrain() {
+    stage pretrain "$1" "pretrain/$2"
+    weights=model.backbone.init_cfg.checkpoint=$work_dir/pretrain/$1.pth
+}
+
+# results PATTERN LOG …: the last value of each log
+results() {
+    local pattern=$1
+    shift
+    for log in "$@"; do
+        echo "$log: $(grep -Eo "$pattern" "$work_dir/$log.log" |
+            tail -1)"
+    done | tee "$work_dir/results.txt"
+}
+
+case $study in
+cifar10 | cifar10-gpu)
+    if [ "$study" = cifar10 ]; then
+        pretrain epoch_5 saim_vit-mini-p4_1xb128-coslr-5e_cifar10
+        finetune=classification/vit-mini-p4_1xb128-coslr-5e_cifar10
+        linear=classification/vit-mini-p4_1xb128-linear-coslr-5e_cifar10
+        epochs=(5 5)
+    else
+        pretrain epoch_400 saim_vit-tiny-p4_1xb512-amp-coslr-400e_cifar10
+        finetune=classification/vit-tiny-p4_1xb256-amp-coslr-100e_cifar10
+        linear=classification/vit-tiny-p4_1xb256-linear-coslr-50e_cifar10
+        epochs=(100 50)
+    fi
+    stage finetune "epoch_${epochs[0]}" $finetune --cfg-options "$weights"
+    stage linear "epoch_${epochs[1]}" $linear --cfg-options "$weights"
+    stage scratch "epoch_${epochs[0]}" $finetune --cfg-options "$scratch" \
+        optim_wrapper.paramwise_cfg.layer_decay_rate=1.0
+    python tools/knn.py "configs/$finetune.py" \
+        --cfg-options "$weights" >"$work_dir/knn.log" 2>&1
+    results 'accuracy/top1:? [0-9.]*' finetune linear knn scratch
+    ;;
+bccd | digit-scenes)
+    config=detection/faster-rcnn_saim-vit-192x4-p8_vitdet_1xb4-coslr-12e_bccd
+    epochs=12
+    if [ "$study" = bccd ]; then
+        pretrain iter_1000 saim_vit-192x4-p8_1xb32-coslr-1000i_bccd
+    else # from the weights of bccd
+        config=detection/mask-rcnn_saim-vit-192x4-p8_vitdet_1xb8-coslr-8e_digit-scenes
+        epochs=8
+        weights=model.backbone.init_cfg.checkpoint=work_dirs/bccd/pretrain/iter_1000.pth
+    fi
+    stage finetune epoch_$epochs $config --cfg-options "$weights"
+    stage scratch epoch_$epochs $config --cfg-options "$scratch"
+    for name in finetune scratch; do
+        python tools/test.py "configs/$config.py" \
+            "$work_dir/$name/epoch_$epochs.pth" --work-dir "$work_dir/$name" \
+            >"$work_dir/$name.test.log" 2>&1
+    done
+    results '(bbox|segm)_mAP: [0-9.]+.*' finetune.test scratch.test
+    ;;
+camvid)
+    pretrain iter_700 saim_vit-192x4-p8_1xb32-coslr-700i_camvid
+    config=segmentation/saim-vit-192x4-p8_upernet_1xb8-600i_camvid-240x320
+    linear=segmentation/saim-vit-192x4-p8_linear_1xb8-300i_camvid-240x320
+    stage finetune iter_600 $config --cfg-options "$weights"
+    stage scratch iter_600 $config --cfg-options "$scratch"
+    stage linear iter_300 $linear --cfg-options "$weights"
+    stage linear-random iter_300 $linear --cfg-options "$scratch"
+    results 'mIoU: [0-9.]+' finetune scratch linear linear-random
+    ;;
+*)
+    sed -n 2,9p "$0" >&2
+    exit 2
+    ;;
+esac

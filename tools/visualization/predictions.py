@@ -1,0 +1,75 @@
+"""Draw what a detector or a segmentation model finds.
+
+    python tools/visualization/predictions.py CONFIG CHECKPOINT IMAGE ...
+        [--out predictions] [--score 0.3] [--device cuda]
+
+IMAGE is a file or a folder. The toolbox's own inferencer (mmdet's or mmseg's,
+by the config's default_scope) draws each image into --out; from Python, use
+that inferencer itself.
+"""
+
+import argparse
+from pathlib import Path
+
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from saim_mm.data import EXTENSIONS
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('config')
+    parser.add_argument('checkpoint')
+    parser.add_argument('images', nargs='+', metavar='IMAGE', type=Path)
+    parser.add_argument('--out', default='predictions')
+    parser.add_argument(
+        '--score', type=float, default=0.3, help='least score of a detection'
+    )
+    parser.add_argument('--device', default=get_device())
+    args = parser.parse_args()
+    for path in (args.config, args.checkpoint, *args.images):
+        if not Path(path).exists():
+            parser.error(f'{path}: no such file or folder')
+    images = []
+    for path in args.images:
+        found = [path]
+        if path.is_dir():
+            found = sorted(
+                p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS
+            )
+            if not found:
+                parser.error(f'{path}: no image in this folder')
+        images += map(str, found)
+
+    scope = Config.fromfile(args.config).get('default_scope')
+    if scope == 'mmdet':
+        from mmdet.apis import DetInferencer
+
+        inferencer = DetInferencer(args.config, args.checkpoint, args.device)
+        inferencer(
+            images,
+            out_dir=args.out,
+            pred_score_thr=args.score,
+            no_save_pred=False,
+        )
+    elif scope == 'mmseg':
+        from mmseg.apis import MMSegInferencer
+
+        inferencer = MMSegInferencer(
+            args.config, args.checkpoint, device=args.device
+        )
+        inferencer(images, out_dir=args.out)
+    else:
+        parser.error(
+            f"CONFIG={args.config}: default_scope must be 'mmdet' or 'mmseg', "
+            f'and is {scope!r}'
+        )
+    print(f'wrote {args.out}/vis')
+
+
+if __name__ == '__main__':
+    main()
