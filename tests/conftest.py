@@ -1,12 +1,16 @@
 from pathlib import Path
 
 import pytest
+import torch
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
 import saim_mm  # noqa: F401  registers everything
 
 ROOT = Path(__file__).parents[1]
+TINY = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
 
 
 def pytest_addoption(parser):
@@ -41,3 +45,34 @@ def tiles(folder, size=80):
 @pytest.fixture(scope='session')
 def photos(tmp_path_factory):
     return tiles(tmp_path_factory.mktemp('photos') / 'train')
+
+
+@pytest.fixture(scope='session')
+def checkpoint(tmp_path_factory):
+    """As pre-training on 32 x 32 pixels, patches of 8, writes it."""
+    cfg = Config.fromfile(
+        ROOT / 'configs/pretrain/saim_vit-demo-p4_1xb64-coslr-40e_digits.py'
+    )
+    cfg.model.backbone.update(arch=TINY, img_size=32, patch_size=8)
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    model.init_weights()
+    path = tmp_path_factory.mktemp('pretrained') / 'epoch_1.pth'
+    torch.save(dict(meta={}, state_dict=model.state_dict()), path)
+    return path
+
+
+def write_config(cfg, work_dir):
+    """A user's config file; returns its path."""
+    cfg.work_dir = str(work_dir)
+    work_dir.mkdir(parents=True, exist_ok=True)
+    cfg.dump(work_dir / 'config.py')
+    return work_dir / 'config.py'
+
+
+def in_process(values):
+    """Options by which loaders start no processes."""
+    for name in ('train', 'val', 'test'):
+        values[f'{name}_dataloader.num_workers'] = 0
+        values[f'{name}_dataloader.persistent_workers'] = False
+    return values

@@ -95,3 +95,17 @@ def test_losses(photos, tmp_path):
     assert float(table['float32, fused AdamW'][2]) < 1e-5
     assert 0 < float(table['bfloat16'][2]) < 1e-2
     assert (tmp_path / 'losses.png').stat().st_size > 10_000
+
+
+def test_detection():
+    output = benchmark(
+        'detection', *('--arch', 'deit-tiny', '--size', 64, '--steps', 1)
+    )
+    table = [
+        [cell.strip() for cell in line.strip('|').split('|')]
+        for line in output.splitlines()
+        if line.startswith(('| windows', '| whole'))
+    ]
+    assert [row[2] for row in table] == ['ViTDet, literal', 'saim_mm'] * 4
+    assert all(float(row[3]) > 0 and float(row[5]) > 0 for row in table)
+    assert all(row[4] == '1.00' for row in table[::2])

@@ -3,15 +3,15 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from conftest import TINY
 from mmpretrain.models.backbones.vit_sam import TransformerEncoderLayer
 from torch import nn
 
 from saim_mm import SAIM, SAIMViT, SimpleFeaturePyramid
 from saim_mm.layers import Attention, TransformerBlock
 
-ARCH = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
 DENSE = dict(
-    arch=ARCH,
+    arch=TINY,
     img_size=64,
     patch_size=8,
     out_type='featmap',
@@ -45,9 +45,9 @@ class LiteralViTDet(nn.Module):
         self.ours = ours
         self.blocks = nn.ModuleList(
             TransformerEncoderLayer(
-                ARCH['embed_dims'],
-                ARCH['num_heads'],
-                ARCH['feedforward_channels'],
+                TINY['embed_dims'],
+                TINY['num_heads'],
+                TINY['feedforward_channels'],
                 norm_cfg=dict(type='LN', eps=1e-6),
                 use_rel_pos='layers.0.attn.rel_pos_h' in ours.state_dict(),
                 window_size=window,
@@ -199,7 +199,7 @@ def test_drop_path_grows_and_every_relative_position_has_its_depth():
 
 
 def test_a_pretrained_checkpoint_lacks_only_what_detection_adds():
-    weights = SAIMViT(ARCH, 32, 8).state_dict()
+    weights = SAIMViT(TINY, 32, 8).state_dict()
     dense = SAIMViT(**DENSE, window_size=3, use_rel_pos=True)
     result = dense.load_state_dict(dict(weights), strict=False)
     assert all('.attn.rel_pos_' in key for key in result.missing_keys)
@@ -227,7 +227,7 @@ def test_a_pretrained_checkpoint_lacks_only_what_detection_adds():
             r'global_attn_indexes=\[1\]: must be left out',
         ),
         (
-            dict(window_size=3, arch={**ARCH, 'num_layers': 3}),
+            dict(window_size=3, arch={**TINY, 'num_layers': 3}),
             'global_attn_indexes=None: must be given, because 3 blocks',
         ),
     ],
@@ -241,7 +241,7 @@ def test_pretraining_has_no_windows():
     model = SAIM(
         backbone=dict(
             type='SAIMViT',
-            arch=ARCH,
+            arch=TINY,
             img_size=32,
             patch_size=8,
             use_rel_pos=True,

@@ -8,7 +8,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, TINY, in_process, write_config
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import (
@@ -19,7 +19,7 @@ from mmengine.registry import (
 from PIL import Image
 from test_train import call, scalars
 
-from saim_mm import SAIMRunner, SAIMViT
+from saim_mm import SAIMRunner
 from saim_mm.dependencies import require
 
 try:
@@ -40,7 +40,6 @@ LI2021 = PAPERS.format('li2021')
 SMALL = FOLDER + '{}_saim-vit-192x4-p8_vitdet_{}.py'
 SCENES = SMALL.format('mask-rcnn', '1xb8-coslr-8e_digit-scenes')
 CELLS = SMALL.format('faster-rcnn', '1xb4-coslr-12e_bccd')
-TINY = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
 TABLE_8 = [
     str(p.relative_to(ROOT)) for p in (ROOT / FOLDER).glob('*_8xb8-*.py')
 ]
@@ -82,24 +81,7 @@ def cut(content, number):
     ]
 
 
-@pytest.fixture(scope='session')
-def checkpoint(tmp_path_factory):
-    """As pre-training writes it: a class token, 32 x 32 pixels, a norm."""
-    torch.manual_seed(0)
-    backbone = SAIMViT(TINY, 32, 8)
-    backbone.init_weights()
-    path = tmp_path_factory.mktemp('pretrained') / 'epoch_1.pth'
-    weights = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
-    torch.save(
-        dict(
-            state_dict={**weights, 'neck.layers.0.ln1.weight': torch.ones(24)}
-        ),
-        path,
-    )
-    return path
-
-
-def options(scenes, checkpoint, **more):
+def options(scenes, checkpoint):
     """Of a run that takes seconds."""
     result = {
         'model.backbone.arch': dict(_delete_=True, **TINY),
@@ -114,12 +96,8 @@ def options(scenes, checkpoint, **more):
         'train_cfg.max_epochs': 1,
         'train_cfg.val_interval': 1,
         'default_hooks.logger.interval': 1,
-        **more,
     }
-    for name in ('train', 'val', 'test'):
-        result[f'{name}_dataloader.num_workers'] = 0
-        result[f'{name}_dataloader.persistent_workers'] = False
-    return result
+    return in_process(result)
 
 
 def config(path, work_dir, values):
@@ -127,15 +105,6 @@ def config(path, work_dir, values):
     cfg.merge_from_dict(values)
     cfg.work_dir = str(work_dir)
     return cfg
-
-
-def dumped(path, work_dir, values):
-    """A user's config, and its path."""
-    cfg = config(path, work_dir, values)
-    file = work_dir / 'config.py'
-    file.parent.mkdir(parents=True, exist_ok=True)
-    cfg.dump(file)
-    return file
 
 
 def build(cfg):
@@ -285,7 +254,9 @@ def test_forward_on_a_small_image(path):
 def test_train_test_and_infer(scenes, checkpoint, tmp_path):
     """mim's and our entrances, TTA and mmdet's inferencer."""
     work_dir = tmp_path / 'run'
-    file = dumped(SCENES, work_dir, options(scenes, checkpoint))
+    file = write_config(
+        config(SCENES, work_dir, options(scenes, checkpoint)), work_dir
+    )
     code, output = call(
         'mim',
         'train',
@@ -338,7 +309,7 @@ def test_two_processes(scenes, checkpoint, tmp_path):
     work_dir = tmp_path / 'two'
     values = options(scenes, checkpoint)
     values['train_dataloader.batch_size'] = 2
-    file = dumped(SCENES, work_dir, values)
+    file = write_config(config(SCENES, work_dir, values), work_dir)
     code, output = call(
         'tools/dist_train.sh', file, 2, '--work-dir', work_dir, PORT='29533'
     )
@@ -381,12 +352,12 @@ def test_test_time_augmentation(scenes, checkpoint, tmp_path):
         cfg.tta_pipeline[1].transforms[0], (96, 160, 200)
     ):
         resize.scale = (scale, scale)
-    cfg.dump(tmp_path / 'config.py')
+    file = write_config(cfg, tmp_path)
     torch.save(dict(state_dict=build(cfg).state_dict()), tmp_path / 'x.pth')
     code, output = call(
         sys.executable,
         'tools/test.py',
-        tmp_path / 'config.py',
+        file,
         tmp_path / 'x.pth',
         '--tta',
         '--cfg-options',

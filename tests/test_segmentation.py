@@ -5,7 +5,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, TINY, in_process, write_config
 from mmengine.config import Config
 from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
@@ -13,7 +13,7 @@ from mmengine.registry import DefaultScope, init_default_scope
 from PIL import Image
 from test_train import call, scalars
 
-from saim_mm import SAIMRunner, SAIMViT
+from saim_mm import SAIMRunner
 
 try:
     import mmseg.registry
@@ -28,7 +28,6 @@ OWN = FOLDER + 'small-p16_upernet_1xb8-amp-20k_folders-512x512.py'
 CAMVID = FOLDER + '192x4-p8_{}_camvid-240x320.py'
 UPERNET = CAMVID.format('upernet_1xb8-600i')
 LINEAR = CAMVID.format('linear_1xb8-300i')
-TINY = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
 CONFIGS = sorted(
     str(p.relative_to(ROOT))
     for p in (ROOT / 'configs/segmentation').glob('*.py')
@@ -39,18 +38,6 @@ CONFIGS = sorted(
 def in_mmseg(monkeypatch):
     monkeypatch.setattr(DefaultScope, '_instance_dict', {})
     init_default_scope('mmseg')
-
-
-@pytest.fixture(scope='session')
-def checkpoint(tmp_path_factory):
-    """As pre-training writes it: a class token, 32 x 32 pixels, a norm."""
-    torch.manual_seed(0)
-    backbone = SAIMViT(TINY, 32, 8)
-    backbone.init_weights()
-    path = tmp_path_factory.mktemp('pretrained') / 'epoch_1.pth'
-    weights = {f'backbone.{k}': v for k, v in backbone.state_dict().items()}
-    torch.save(dict(state_dict=weights), path)
-    return path
 
 
 def write(path, array):
@@ -83,7 +70,7 @@ def folders(tmp_path):
     return root
 
 
-def options(root, checkpoint, classes=3, **more):
+def options(root, checkpoint, classes=3):
     """Of a run that takes seconds."""
     result = {
         'model.backbone.arch': dict(_delete_=True, **TINY),
@@ -102,17 +89,16 @@ def options(root, checkpoint, classes=3, **more):
         'model.test_cfg.crop_size': (64, 64),
         'model.test_cfg.stride': (43, 43),
         'train_dataloader.batch_size': 2,
+        'train_dataloader.dataset.data_root': str(root),
+        'val_dataloader.dataset.data_root': str(root),
+        'test_dataloader.dataset.data_root': str(root),
         'optim_wrapper.type': 'OptimWrapper',
         'train_cfg.max_iters': 4,
         'train_cfg.val_interval': 4,
         'default_hooks.logger.interval': 1,
         'default_hooks.checkpoint.interval': 4,
     }
-    for name in ('train', 'val', 'test'):
-        result[f'{name}_dataloader.num_workers'] = 0
-        result[f'{name}_dataloader.persistent_workers'] = False
-        result[f'{name}_dataloader.dataset.data_root'] = str(root)
-    return {**result, **more}
+    return in_process(result)
 
 
 def config(path, work_dir, values):
@@ -239,22 +225,13 @@ def test_whole_and_sliding_inference(folders, checkpoint, size):
         assert slide.isfinite().all() and whole.isfinite().all()
 
 
-def dumped(path, work_dir, values):
-    """A user's config, and its path."""
-    cfg = config(path, work_dir, values)
-    file = work_dir / 'config.py'
-    file.parent.mkdir(parents=True, exist_ok=True)
-    cfg.dump(file)
-    return file
-
-
 def test_train_test_and_infer(folders, checkpoint, tmp_path):
     """mim's and our entrances, several scales and flips, the inferencer."""
     work_dir = tmp_path / 'run'
     values = options(folders, checkpoint)
     values['train_cfg.max_iters'] = values['train_cfg.val_interval'] = 20
     values['default_hooks.checkpoint.interval'] = 20
-    file = dumped(OWN, work_dir, values)
+    file = write_config(config(OWN, work_dir, values), work_dir)
     code, output = call(
         *('mim', 'train', 'mmsegmentation', file, '--gpus', 0),
         *('--work-dir', work_dir),
@@ -295,10 +272,8 @@ def test_two_processes_and_a_linear_head(folders, checkpoint, tmp_path):
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.update(void=[], metainfo=None)
     cfg.test_dataloader = cfg.val_dataloader
-    work_dir.mkdir()
-    cfg.dump(work_dir / 'config.py')
     code, output = call(
-        *('tools/dist_train.sh', work_dir / 'config.py', 2),
+        *('tools/dist_train.sh', write_config(cfg, work_dir), 2),
         *('--work-dir', work_dir),
         PORT='29534',
     )
@@ -311,7 +286,9 @@ def test_two_processes_and_a_linear_head(folders, checkpoint, tmp_path):
 
 def test_upernet_with_two_processes(folders, checkpoint, tmp_path):
     work_dir = tmp_path / 'two'
-    file = dumped(OWN, work_dir, options(folders, checkpoint))
+    file = write_config(
+        config(OWN, work_dir, options(folders, checkpoint)), work_dir
+    )
     code, output = call(
         'tools/dist_train.sh', file, 2, '--work-dir', work_dir, PORT='29535'
     )
@@ -390,3 +367,29 @@ def test_number_of_classes(folders, checkpoint, tmp_path):
         ValueError, match=r'model.decode_head.num_classes=5: must be 3'
     ):
         SAIMRunner.from_cfg(config(OWN, tmp_path, values)).train()
+
+
+def test_the_same_checkpoint_serves_every_task(checkpoint):
+    """Of pre-training: unchanged in a classifier, UperNet and ViTDet."""
+    pretrained = dict(
+        type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.'
+    )
+    weights = torch.load(checkpoint, weights_only=True)['state_dict']
+    for path, arguments in (
+        ('classification/vit-base-p16_8xb128-amp-coslr-100e_in1k.py', {}),
+        (UPERNET.removeprefix('configs/'), dict(img_size=(48, 64))),
+        (
+            'detection/faster-rcnn_saim-vit-192x4-p8_vitdet_1xb4-coslr-12e_'
+            'bccd.py',
+            dict(img_size=48),
+        ),
+    ):
+        cfg = Config.fromfile(f'configs/{path}').model.backbone
+        cfg.update({'arch': TINY, 'img_size': 32, 'patch_size': 8})
+        cfg.update({**arguments, 'init_cfg': pretrained})
+        cfg.update(out_indices=-1)
+        backbone = mmseg.registry.MODELS.build(cfg)
+        backbone.init_weights()
+        for name, value in backbone.state_dict().items():
+            if name != 'pos_embed':
+                assert torch.equal(value, weights[f'backbone.{name}']), name

@@ -1,6 +1,6 @@
 # Table 9 of the paper, following BEiT.
 #   --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT
-# BEiT's relative position bias: model.backbone.use_rel_pos=True
+# With a relative position bias, as BEiT's: model.backbone.use_rel_pos=True
 # The whole image at once rather than in windows: model.test_cfg.mode=whole
 # Several scales and flips: --tta
 _base_ = [

@@ -26,3 +26,4 @@ measure epoch_compiled epoch.py --number 4096 --steps 40 \
 measure losses losses.py --out "$out" \
     --cfg-options train_dataloader.batch_size=64
 measure sweep pretrain.py --sweep --batch-size "$batch" --out "$out"
+measure detection detection.py --batch-size 4

@@ -7,14 +7,13 @@ Windows against the whole image, relative position bias on and off, and beside
 each the same blocks as ViTDet writes them: windows padded before they are
 projected, attention and its bias as matrices (mmpretrain's ViTSAM has these).
 All are interleaved in one process; medians of the steps. On a GPU memory is
-the peak of a step; on a CPU each form runs in a process of its own for it.
+the peak of a step; on a CPU that of a process of its own, libraries included.
 """
 
 import argparse
+import multiprocessing
 import resource
 import statistics
-import subprocess
-import sys
 import time
 
 import torch
@@ -104,13 +103,21 @@ def peak(args, index):
         torch.cuda.reset_peak_memory_stats()
         step(args, model, images)
         return torch.cuda.max_memory_allocated() / 2**30
-    output = subprocess.run(
-        [sys.executable, __file__, *sys.argv[1:], '--only', str(index)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-    return float(output.splitlines()[-1])
+    queue = multiprocessing.get_context('fork').SimpleQueue()
+    process = multiprocessing.get_context('fork').Process(
+        target=step_and_tell, args=(args, index, queue)
+    )
+    process.start()
+    process.join()
+    if process.exitcode:
+        raise SystemExit(f'{FORMS[index]}: exit code {process.exitcode}')
+    return queue.get()
+
+
+def step_and_tell(args, index, queue):
+    """In a process of its own: put its peak memory in the queue."""
+    step(args, build(args, FORMS[index]), make_images(args))
+    queue.put(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
 
 
 def make_images(args):
@@ -136,14 +143,8 @@ def main():
     parser.add_argument(
         '--device', default='cuda' if torch.cuda.is_available() else 'cpu'
     )
-    parser.add_argument('--only', type=int, help=argparse.SUPPRESS)
     args = parser.parse_args()
     quiet()
-    if args.only is not None:
-        step(args, build(args, FORMS[args.only]), make_images(args))
-        print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
-        return
-
     print(
         f'ViT {args.arch} at {args.size}, batch {args.batch_size}, '
         f'{args.dtype}, {describe(args.device)}\n'
