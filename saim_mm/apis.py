@@ -14,7 +14,7 @@ from torch import Tensor
 from .backbone import SAIMViT
 from .checkpoint import read_weights
 from .convert import detect_layout, from_layout
-from .data import EXTENSIONS, read_image
+from .data import EXTENSIONS, MEAN, STD, read_image
 from .errors import check
 
 #: Name -> arguments of :class:`~saim_mm.SAIMViT`.
@@ -137,8 +137,8 @@ class FeatureExtractor:
         self.model = model.to(device).eval()
         height, width = model.img_size
         self.preprocessor = SelfSupDataPreprocessor(
-            mean=[123.675, 116.28, 103.53],
-            std=[58.395, 57.12, 57.375],
+            mean=MEAN,
+            std=STD,
             to_rgb=True,
         ).to(device)
         self.pipeline = Compose(

@@ -26,6 +26,10 @@ EXTENSIONS = (
     '.pgm',
 )
 
+#: Of ImageNet, RGB, 0 to 255: what every config normalises with.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+
 
 def read_image(image: Union[str, Path, Image.Image, np.ndarray]) -> np.ndarray:
     """Read an image of any mode.

@@ -77,3 +77,17 @@ class PredictionOrder:
         return tokens.take_along_dim(
             self.indices.argsort(dim=1).unsqueeze(-1), dim=1
         )
+
+    def masks(self) -> tuple[Tensor, Tensor]:
+        """The paper's two masks (Eq. 3), for looking at: no model needs them.
+
+        Rows and columns are raster indices.
+
+        Returns:
+            tuple[Tensor, Tensor]: bool, (B, L, L). At (i, j) whether patch i
+            sees patch j: as content, itself included, and as query, itself
+            excluded. (Everything sees the class token.)
+        """
+        step = self.indices.argsort(dim=1)  # of each patch
+        row, column = step.unsqueeze(2), step.unsqueeze(1)
+        return column <= row, column < row

@@ -38,7 +38,7 @@ PAPERS = FOLDER + 'mask-rcnn_saim-vit-base-p16_{}_8xb8-amp-lsj-100e_coco.py'
 VITDET = PAPERS.format('vitdet')
 LI2021 = PAPERS.format('li2021')
 SMALL = FOLDER + '{}_saim-vit-192x4-p8_vitdet_{}.py'
-SCENES = SMALL.format('mask-rcnn', '1xb8-coslr-8e_digit-scenes')
+SCENES = SMALL.format('mask-rcnn', '1xb8-coslr-6e_digit-scenes')
 CELLS = SMALL.format('faster-rcnn', '1xb4-coslr-12e_bccd')
 TABLE_8 = [
     str(p.relative_to(ROOT)) for p in (ROOT / FOLDER).glob('*_8xb8-*.py')

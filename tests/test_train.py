@@ -12,7 +12,6 @@ import pytest
 import torch
 from conftest import ROOT
 from mmengine.runner import CheckpointLoader
-from PIL import Image
 
 FOLDER = 'configs/pretrain/saim_vit-demo-p8_1xb64-coslr-500i_folder.py'
 CLASSIFY = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
@@ -104,23 +103,6 @@ def test_resume(run, photos, tmp_path):
     assert 'resumed epoch: 0, iter: 60' in output
     steps = [x['step'] for x in scalars(tmp_path)]
     assert steps == list(range(1, 65))
-
-
-def test_reconstruction_tool(run, photos, tmp_path):
-    out = tmp_path / 'picture.png'
-    code, output = call(
-        sys.executable,
-        'tools/visualization/reconstruction.py',
-        FOLDER,
-        run[0] / 'iter_60.pth',
-        photos,
-        '--out',
-        out,
-    )
-    assert code == 0, output
-    assert f'wrote {out}: 8 images' in output
-    picture = np.asarray(Image.open(out).convert('L'))
-    assert picture.std() > 20 and picture.shape[1] > 1000
 
 
 @pytest.fixture(scope='session')

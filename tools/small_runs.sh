@@ -67,8 +67,8 @@ bccd | digit-scenes)
     if [ "$study" = bccd ]; then
         pretrain iter_1000 saim_vit-192x4-p8_1xb32-coslr-1000i_bccd
     else # from the weights of bccd
-        config=detection/mask-rcnn_saim-vit-192x4-p8_vitdet_1xb8-coslr-8e_digit-scenes
-        epochs=8
+        config=detection/mask-rcnn_saim-vit-192x4-p8_vitdet_1xb8-coslr-6e_digit-scenes
+        epochs=6
         weights=model.backbone.init_cfg.checkpoint=work_dirs/bccd/pretrain/iter_1000.pth
     fi
     stage finetune epoch_$epochs $config --cfg-options "$weights"
@@ -82,12 +82,12 @@ bccd | digit-scenes)
     ;;
 camvid)
     pretrain iter_700 saim_vit-192x4-p8_1xb32-coslr-700i_camvid
-    config=segmentation/saim-vit-192x4-p8_upernet_1xb8-600i_camvid-240x320
-    linear=segmentation/saim-vit-192x4-p8_linear_1xb8-300i_camvid-240x320
-    stage finetune iter_600 $config --cfg-options "$weights"
-    stage scratch iter_600 $config --cfg-options "$scratch"
-    stage linear iter_300 $linear --cfg-options "$weights"
-    stage linear-random iter_300 $linear --cfg-options "$scratch"
+    config=segmentation/saim-vit-192x4-p8_upernet_1xb8-400i_camvid-240x320
+    linear=segmentation/saim-vit-192x4-p8_linear_1xb8-200i_camvid-240x320
+    stage finetune iter_400 $config --cfg-options "$weights"
+    stage scratch iter_400 $config --cfg-options "$scratch"
+    stage linear iter_200 $linear --cfg-options "$weights"
+    stage linear-random iter_200 $linear --cfg-options "$scratch"
     results 'mIoU: [0-9.]+' finetune scratch linear linear-random
     ;;
 *)

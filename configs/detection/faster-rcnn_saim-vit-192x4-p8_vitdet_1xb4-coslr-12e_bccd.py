@@ -2,7 +2,7 @@
 # tools/dataset_converters/voc.py makes data/bccd.
 #   --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT
 # From scratch: model.backbone.init_cfg=None
-_base_ = ['mask-rcnn_saim-vit-192x4-p8_vitdet_1xb8-coslr-8e_digit-scenes.py']
+_base_ = ['mask-rcnn_saim-vit-192x4-p8_vitdet_1xb8-coslr-6e_digit-scenes.py']
 
 image_size = (320, 240)
 

@@ -1,78 +1,39 @@
 """Draw what a pre-trained SAIM predicts (Fig. 3 of the paper).
 
     python tools/visualization/reconstruction.py CONFIG CHECKPOINT IMAGE ...
-        [--out reconstruction.png] [--seed 0]
+        [--out reconstruction.png] [--seed 0] [--orders 1] [--size SIDE]
+        [--mae MAE_CONFIG MAE_CHECKPOINT]
 
-IMAGE is a file or a folder; of a folder, eight images are drawn.
+IMAGE is a file or a folder; of a folder, eight images are drawn. With --orders
+3 every image is predicted in three orders. --mae adds an MAE of mmpretrain.
 """
 
-import argparse
-from pathlib import Path
-
 import torch
-from mmengine.config import Config
+from common import find_images, parse, pretrained, save
 from mmpretrain import get_model
 
-import saim_mm  # noqa: F401
-from saim_mm.data import EXTENSIONS
-from saim_mm.visualization import draw_reconstructions, load_images
-
-
-def find_images(paths, size, at_most=8):
-    """Load the files among ``paths``, and a few readable ones of each folder.
-
-    Returns a tensor (B, 3, H, W), pixels from 0 to 255.
-    """
-    images = []
-    for path in map(Path, paths):
-        if path.is_file():
-            try:
-                images.append(load_images([str(path)], size))
-            except ValueError as error:
-                raise SystemExit(error) from error
-            continue
-        if not path.is_dir():
-            raise SystemExit(f'{path}: no such file or folder')
-        found = sorted(
-            p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS
-        )
-        of_folder = []
-        # Evenly through the folder, so that all its parts are seen.
-        step = max(1, len(found) // at_most)
-        for file in [f for i in range(step) for f in found[i::step]]:
-            try:
-                of_folder.append(load_images([str(file)], size))
-            except ValueError as error:
-                print(f'unreadable image, skipped: {error}')
-            if len(of_folder) == at_most:
-                break
-        if not of_folder:
-            raise SystemExit(f'{path}: no readable image in this folder')
-        images += of_folder
-    return torch.cat(images)
+from saim_mm.visualization import draw_reconstructions
 
 
 def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+    args = parse(
+        __doc__,
+        ('--out', dict(default='reconstruction.png')),
+        ('--seed', dict(type=int, default=0, help='of the orders')),
+        ('--orders', dict(type=int, default=1, help='how many')),
+        ('--mae', dict(nargs=2, metavar=('CONFIG', 'CHECKPOINT'))),
     )
-    parser.add_argument('config', help='pre-training config')
-    parser.add_argument('checkpoint', help='what it trained')
-    parser.add_argument('images', nargs='+', help='files or folders')
-    parser.add_argument('--out', default='reconstruction.png')
-    parser.add_argument('--seed', type=int, default=0, help='of the order')
-    args = parser.parse_args()
-    for path in (args.config, args.checkpoint):
-        if not Path(path).is_file():
-            raise SystemExit(f'{path}: no such file')
-
-    model = get_model(Config.fromfile(args.config), args.checkpoint)
-    model.eval()
-    torch.manual_seed(args.seed)
+    model = pretrained(args)
+    mae = get_model(*args.mae).eval() if args.mae else None
     images = find_images(args.images, model.backbone.img_size)
-    draw_reconstructions(model, images).savefig(args.out, dpi=150)
-    print(f'wrote {args.out}: {len(images)} images')
+    if mae is not None and tuple(mae.backbone.img_size) != images.shape[2:]:
+        raise SystemExit(
+            f'--mae {args.mae[0]}: its images are {mae.backbone.img_size} '
+            f'(height, width), and these {tuple(images.shape[2:])}: --size'
+        )
+    torch.manual_seed(args.seed)
+    orders = [None] * args.orders
+    save(draw_reconstructions(model, images, orders, mae), args.out)
 
 
 if __name__ == '__main__':

@@ -88,8 +88,8 @@ optim_wrapper = dict(
     type='OptimWrapper', optimizer=dict(lr=5e-4, weight_decay=0.05)
 )
 auto_scale_lr = dict(base_batch_size=8)
-train_cfg = dict(max_epochs=8, val_interval=4)
+train_cfg = dict(max_epochs=6, val_interval=3)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(end=1)
-param_scheduler[1].update(T_max=7, begin=1, end=8)
+param_scheduler[1].update(T_max=5, begin=1, end=6)
 default_hooks = dict(logger=dict(interval=25))

@@ -36,9 +36,9 @@ optim_wrapper = dict(
     # In so few steps the lower blocks would hardly move at decayed rates.
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
-train_cfg = dict(max_iters=600, val_interval=200)
+train_cfg = dict(max_iters=400, val_interval=200)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(end=50)
-param_scheduler[1].update(begin=50, end=600)
+param_scheduler[1].update(begin=50, end=400)
 default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
 auto_scale_lr = dict(base_batch_size=8)

@@ -1,0 +1,309 @@
+"""The pictures, and the tools that draw them."""
+
+import runpy
+import sys
+
+import numpy as np
+import pytest
+import torch
+from conftest import TINY
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+from PIL import Image
+
+from saim_mm import PredictionOrder, SAIMViT
+from saim_mm.target import patchify
+from saim_mm.visualization import (
+    attention_maps,
+    attention_rollout,
+    complete,
+    draw_attention,
+    draw_order,
+    pca_colours,
+    reconstruct,
+)
+
+PRETRAIN = 'configs/pretrain/saim_vit-demo-p4_1xb64-coslr-40e_digits.py'
+CLASSIFIER = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
+TOOLS = 'tools/visualization/'
+
+
+def model(normalize=True):
+    cfg = Config.fromfile(PRETRAIN)
+    cfg.model.backbone.update(arch=TINY, img_size=32, patch_size=8)
+    cfg.model.target_generator.normalize = normalize
+    cfg.model.data_preprocessor = cfg.data_preprocessor
+    torch.manual_seed(0)
+    built = MODELS.build(cfg.model)
+    built.init_weights()
+    return built.eval()
+
+
+@pytest.fixture
+def image():
+    return 255 * torch.rand(3, 32, 32, generator=torch.manual_seed(0))
+
+
+def test_masks():
+    noise = torch.rand(2, 9, generator=torch.manual_seed(0))
+    content, query = PredictionOrder.from_noise(noise).masks()
+    for b in range(2):
+        for i in range(9):
+            for j in range(9):
+                assert content[b, i, j] == (noise[b, j] <= noise[b, i])
+                assert query[b, i, j] == (noise[b, j] < noise[b, i])
+
+
+@pytest.mark.parametrize('with_cls_token', [True, False])
+def test_attention_maps_are_what_the_model_uses(with_cls_token):
+    torch.manual_seed(0)
+    vit = SAIMViT(
+        TINY, 32, 8, with_cls_token=with_cls_token, out_type='raw'
+    ).eval()
+    outputs = []
+    vit.layers[2].attn.register_forward_hook(
+        lambda module, inputs, output: outputs.append((inputs[0], output))
+    )
+    maps = attention_maps(vit, torch.randn(2, 3, 24, 40))
+    tokens = 15 + with_cls_token
+    assert [m.shape for m in maps] == [(2, 3, tokens, tokens)] * 4
+    ((x, expected),) = outputs
+    attention = vit.layers[2].attn
+    v = attention.qkv(x)[..., -24:].unflatten(-1, (3, 8)).transpose(1, 2)
+    out = attention.proj((maps[2] @ v).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(out, expected)
+    rollout = attention_rollout(maps)
+    torch.testing.assert_close(rollout.sum(-1), torch.ones(2, tokens))
+    # Of a single block: half the residual, half its mean attention.
+    one = attention_rollout(maps[:1])
+    expected = (maps[0].mean(1) + torch.eye(tokens)) / 2
+    torch.testing.assert_close(one, expected)
+
+
+@pytest.mark.parametrize('normalize', [True, False])
+def test_completion(image, normalize):
+    saim = model(normalize)
+    order = saim.draw_order(image[None])
+    number = order.indices.shape[1]
+    whole = list(complete(saim, image, order, number))
+    assert len(whole) == 1
+    torch.testing.assert_close(whole[0], image, atol=1e-3, rtol=0)
+
+    frames = list(complete(saim, image, order, 6))
+    assert len(frames) == 1 + number - 6
+    patches = [patchify(frame[None], 8)[0] for frame in frames]
+    given = order.indices[0, :6]
+    original = patchify(image[None], 8)[0]
+    torch.testing.assert_close(
+        patches[0][given], original[given], atol=1e-3, rtol=0
+    )
+    rest = order.indices[0, 6:]
+    torch.testing.assert_close(
+        patches[0][rest],
+        torch.full_like(patches[0][rest], 127.5),
+        atol=1e-3,
+        rtol=0,
+    )
+    for step, (before, after) in enumerate(zip(patches, patches[1:]), 6):
+        changed = (before != after).any(dim=1).nonzero().flatten().tolist()
+        assert changed == [order.indices[0, step]]
+    # The first prediction has only true patches before it.
+    _, predicted = reconstruct(saim, image[None], order)
+    torch.testing.assert_close(
+        patches[1][rest[0]],
+        patchify(predicted, 8)[0, rest[0]],
+        atol=1e-3,
+        rtol=1e-5,
+    )
+
+
+def test_pca_tells_regions_apart():
+    torch.manual_seed(0)
+    centres = 10 * torch.randn(4, 16)
+    labels = torch.randint(4, (2, 5, 6))
+    features = centres[labels] + 0.01 * torch.randn(2, 5, 6, 16)
+    colours = pca_colours(features.permute(0, 3, 1, 2))
+    assert colours.shape == (2, 3, 5, 6)
+    assert 0 <= colours.min() and colours.max() <= 255
+    colours = colours.permute(0, 2, 3, 1)
+    means = torch.stack([colours[labels == n].mean(0) for n in range(4)])
+    spread = max(colours[labels == n].std(0).max() for n in range(4))
+    assert torch.pdist(means).min() > 20 * spread
+
+
+def test_bad_arguments(image):
+    vit = SAIMViT(TINY, 32, 8).eval()
+    with pytest.raises(ValueError, match=r'x 0 to 31, y 0 to 31'):
+        draw_attention(vit, image, [(32, 0)])
+    with pytest.raises(ValueError, match='layer=4: must be one of the 4'):
+        draw_attention(vit, image, [(0, 0)], layer=4)
+    order = PredictionOrder.draw('raster', 1, 16, 'cpu')
+    with pytest.raises(ValueError, match=r'point=\(0, -1\): must be within'):
+        draw_order(order, image, 8, (0, -1))
+    with pytest.raises(ValueError, match='given=17: must be 0 to 16'):
+        next(complete(model(), image, order, 17))
+    windows = SAIMViT(
+        TINY,
+        32,
+        8,
+        with_cls_token=False,
+        out_type='raw',
+        window_size=2,
+        global_attn_indexes=[3],
+    )
+    with pytest.raises(ValueError, match='whose blocks all attend to the'):
+        attention_maps(windows, image[None])
+
+
+@pytest.fixture
+def configs(checkpoint, tmp_path):
+    """Of pre-training and of a classifier, for the checkpoint."""
+    paths = []
+    for name, path in (('saim', PRETRAIN), ('vit', CLASSIFIER)):
+        cfg = Config.fromfile(path)
+        cfg.model.backbone.update(arch=TINY, img_size=32, patch_size=8)
+        cfg.dump(tmp_path / f'{name}.py')
+        paths.append(tmp_path / f'{name}.py')
+    return paths
+
+
+@pytest.fixture
+def draw(monkeypatch, capsys):
+    """Calls a tool; returns its exit code and what it printed."""
+    monkeypatch.syspath_prepend(TOOLS)
+
+    def run(name, *arguments):
+        argv = [f'{name}.py', *map(str, arguments)]
+        monkeypatch.setattr(sys, 'argv', argv)
+        code = 0
+        try:
+            runpy.run_path(f'{TOOLS}{name}.py', run_name='__main__')
+        except SystemExit as error:
+            code = error.code
+        captured = capsys.readouterr()
+        return code, f'{captured.out}{captured.err}{code}'
+
+    return run
+
+
+def is_picture(path, frames=1):
+    with Image.open(path) as picture:
+        assert np.asarray(picture.convert('L')).std() > 10
+        return getattr(picture, 'n_frames', 1) == frames
+
+
+def mae(tmp_path):
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(
+                type='MAE',
+                backbone=dict(
+                    type='MAEViT', arch=TINY, img_size=32, patch_size=8
+                ),
+                neck=dict(
+                    type='MAEPretrainDecoder',
+                    num_patches=16,
+                    patch_size=8,
+                    embed_dim=24,
+                    decoder_embed_dim=16,
+                    decoder_depth=1,
+                    decoder_num_heads=2,
+                ),
+                head=dict(
+                    type='MAEPretrainHead',
+                    norm_pix=True,
+                    patch_size=8,
+                    loss=dict(type='PixelReconstructionLoss', criterion='L2'),
+                ),
+                data_preprocessor=dict(
+                    type='SelfSupDataPreprocessor',
+                    mean=[123.675, 116.28, 103.53],
+                    std=[58.395, 57.12, 57.375],
+                    to_rgb=True,
+                ),
+            ),
+        )
+    )
+    cfg.dump(tmp_path / 'mae.py')
+    built = MODELS.build(cfg.model)
+    built.init_weights()
+    torch.save(dict(state_dict=built.state_dict()), tmp_path / 'mae.pth')
+    return tmp_path / 'mae.py', tmp_path / 'mae.pth'
+
+
+def test_reconstruction(draw, configs, checkpoint, photos, tmp_path):
+    out = tmp_path / 'new folder' / 'picture.png'
+    code, output = draw(
+        *('reconstruction', configs[0], checkpoint, photos, '--out', out),
+        *('--orders', 2, '--mae', *mae(tmp_path)),
+    )
+    assert code == 0, output
+    assert f'wrote {out}' in output and is_picture(out)
+    code, output = draw(
+        *('reconstruction', configs[0], checkpoint, photos, '--out', out),
+        *('--size', 48, 64),
+    )
+    assert code == 0, output
+
+
+def test_attention_and_pca(draw, configs, checkpoint, photos, tmp_path):
+    """Of either config, at another size; several points and images."""
+    images = sorted(photos.iterdir())[:2]
+    out = tmp_path / 'a.png'
+    code, output = draw(
+        *('attention', configs[0], checkpoint, *images, '--out', out),
+        *('--size', 40, 64, '--point', '3,39', '--point', '63,0'),
+    )
+    assert code == 0, output
+    assert is_picture(tmp_path / 'a_0.png') and is_picture(
+        tmp_path / 'a_1.png'
+    )
+    code, output = draw(
+        *('pca', configs[1], checkpoint, *images, '--out', out, '--layer', 1)
+    )
+    assert code == 0, output
+    assert is_picture(out)
+
+
+def test_order(draw, configs, checkpoint, photos, tmp_path):
+    out, gif = tmp_path / 'o.png', tmp_path / 'o.gif'
+    code, output = draw(
+        *('order', configs[0], checkpoint, photos, '--out', out),
+        *('--gif', gif, '--given', 10, '--point', '31,0'),
+    )
+    assert code == 0, output
+    assert '10 of 16 patches given' in output
+    assert is_picture(out)
+    assert is_picture(gif, frames=1 + 6 + 1)
+
+
+def test_what_cannot_be_drawn(draw, configs, checkpoint, photos, tmp_path):
+    image = sorted(photos.iterdir())[0]
+    encoder = tmp_path / 'encoder.pth'
+    weights = torch.load(checkpoint, weights_only=True)['state_dict']
+    torch.save(
+        {n: x for n, x in weights.items() if n.startswith('backbone.')},
+        encoder,
+    )
+    text = tmp_path / 'text.jpg'
+    text.write_text('no image')
+    out = ('--out', tmp_path / 'x.png')
+    for arguments, message in (
+        (('reconstruction', configs[1], checkpoint, image), 'of type SAIM'),
+        (('order', configs[0], encoder, image), 'holds no decoder and head'),
+        (
+            ('attention', configs[0], encoder, image, '--point', '99,0'),
+            'point=(99, 0): must be within the image: x 0 to 31',
+        ),
+        (
+            ('attention', configs[0], encoder, image, '--layer', 4),
+            'one of the 4 blocks, 0 to 3',
+        ),
+        (('pca', configs[0], encoder, text), 'text.jpg: must be a readable'),
+        (('pca', configs[0], 'gone.pth', image), 'gone.pth: no such file'),
+        (('pca', configs[0], encoder, tmp_path / 'y'), 'no such file or'),
+    ):
+        code, output = draw(*arguments, *out)
+        assert code != 0 and message in output, output
+    assert not (tmp_path / 'x.png').exists()

@@ -1,0 +1,135 @@
+"""What the tools of this folder share."""
+
+import argparse
+from pathlib import Path
+
+import torch
+from mmengine.config import Config
+from mmengine.runner import load_checkpoint
+from mmpretrain import get_model
+
+import saim_mm
+from saim_mm.apis import load_backbone
+from saim_mm.data import EXTENSIONS
+from saim_mm.visualization import load_images
+
+
+def parse(doc, *options):
+    """Arguments: CONFIG CHECKPOINT IMAGE ..., --out, --size and ``options``.
+
+    An option is (name, arguments of ``add_argument``).
+    """
+    parser = argparse.ArgumentParser(
+        description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument('config', help='that the checkpoint was trained with')
+    parser.add_argument('checkpoint')
+    parser.add_argument('images', nargs='+', help='files or folders')
+    parser.add_argument(
+        '--size', type=int, nargs='+', help='in pixels: side, or height width'
+    )
+    for name, arguments in options:
+        parser.add_argument(name, **arguments)
+    args = parser.parse_args()
+    for path in (args.config, args.checkpoint):
+        if not Path(path).is_file():
+            parser.error(f'{path}: no such file')
+    if args.size:
+        if len(args.size) > 2 or min(args.size) < 1:
+            parser.error(f'--size {args.size}: must be a side, or two')
+        args.size = (args.size[0], args.size[-1])
+    return args
+
+
+def point(text):
+    """The type of an option X,Y."""
+    try:
+        x, y = map(int, text.split(','))
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f'{text!r}: must be X,Y in pixels'
+        ) from None
+    return x, y
+
+
+def pretrained(args):
+    """The pre-training model of the arguments: encoder, decoder and head."""
+    cfg = Config.fromfile(args.config)
+    if cfg.model.type != 'SAIM':
+        raise SystemExit(
+            f'{args.config}: must be a pre-training config, of type SAIM, and '
+            f'is of {cfg.model.type}. Only pre-training has the decoder that '
+            'predicts; of this encoder attention.py and pca.py make pictures'
+        )
+    if args.size:
+        cfg.model.backbone.img_size = args.size
+    weights = saim_mm.checkpoint.read_weights(args.checkpoint)
+    model = get_model(cfg, pretrained=False)
+    parts = ('neck.', 'head.')[model.neck.depth == 0 :]
+    missing = [
+        part for part in parts if not any(n.startswith(part) for n in weights)
+    ]
+    if missing:
+        raise SystemExit(
+            f'{args.checkpoint}: holds no decoder and head ({missing}), which '
+            'predict; give a checkpoint of pre-training. Of the encoder alone '
+            'attention.py and pca.py make pictures'
+        )
+    load_checkpoint(model, args.checkpoint, map_location='cpu')
+    return model.eval()
+
+
+def encoder(args):
+    """The encoder of the arguments, of any config with a plain ViT."""
+    backbone = Config.fromfile(args.config).model.get('backbone', {})
+    known = ('arch', 'img_size', 'patch_size', 'with_cls_token', 'final_norm')
+    kept = {key: backbone[key] for key in known if key in backbone}
+    if args.size:
+        kept['img_size'] = args.size
+    kept['interpolate_mode'] = backbone.get('interpolate_mode', 'bicubic')
+    if not kept.get('with_cls_token', True):
+        kept['out_type'] = 'featmap'
+    vit = saim_mm.SAIMViT(**kept)
+    load_backbone(vit, args.checkpoint)
+    return vit.eval()
+
+
+def find_images(paths, size, at_most=8):
+    """Load the files among ``paths``, and a few readable ones of each folder.
+
+    Returns a tensor (B, 3, H, W), pixels from 0 to 255.
+    """
+    images = []
+    for path in map(Path, paths):
+        if path.is_file():
+            try:
+                images.append(load_images([str(path)], size))
+            except ValueError as error:
+                raise SystemExit(error) from error
+            continue
+        if not path.is_dir():
+            raise SystemExit(f'{path}: no such file or folder')
+        found = sorted(
+            p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS
+        )
+        of_folder = []
+        # Evenly through the folder, so that all its parts are seen.
+        step = max(1, len(found) // at_most)
+        for file in [f for i in range(step) for f in found[i::step]]:
+            try:
+                of_folder.append(load_images([str(file)], size))
+            except ValueError as error:
+                print(f'unreadable image, skipped: {error}')
+            if len(of_folder) == at_most:
+                break
+        if not of_folder:
+            raise SystemExit(f'{path}: no readable image in this folder')
+        images += of_folder
+    return torch.cat(images)
+
+
+def save(figure, out):
+    """Write a figure, and say where."""
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(out, dpi=150)
+    print(f'wrote {out}')

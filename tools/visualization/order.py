@@ -1,0 +1,65 @@
+"""Draw an order and its masks (Fig. 5), and an image completed in that order.
+
+    python tools/visualization/order.py CONFIG CHECKPOINT IMAGE
+        [--out order.png] [--gif completion.gif] [--given K] [--point X,Y]
+        [--seed 0] [--size SIDE]
+
+--out: the order, the content and the query mask, and what the patch at --point
+(in pixels of the drawn image; default: the middle) is predicted from. --gif:
+the image completed from its first K patches (default: half of them), each
+prediction the context of the next. A model that is trained on normalised
+patches knows neither their mean nor their contrast: these are then the image's
+own, so that is no free generation.
+"""
+
+import torch
+from common import find_images, parse, point, pretrained, save
+from PIL import Image
+
+from saim_mm.visualization import complete, draw_order, to_array
+
+
+def main():
+    args = parse(
+        __doc__,
+        ('--out', dict(default='order.png')),
+        ('--gif', dict(default='completion.gif')),
+        ('--given', dict(type=int)),
+        ('--point', dict(type=point, metavar='X,Y')),
+        ('--seed', dict(type=int, default=0)),
+    )
+    model = pretrained(args)
+    image = find_images(args.images, model.backbone.img_size)[:1]
+    torch.manual_seed(args.seed)
+    order = model.draw_order(image)
+    height, width = model.backbone.img_size
+    where = args.point or (width // 2, height // 2)
+    number = order.indices.shape[1]
+    given = number // 2 if args.given is None else args.given
+    try:
+        figure = draw_order(order, image[0], model.backbone.patch_size, where)
+        save(figure, args.out)
+        frames = [to_array(x) for x in complete(model, image[0], order, given)]
+    except ValueError as error:
+        raise SystemExit(error) from error
+    frames.append(to_array(image[0]))  # and the original
+    scale = max(1, 224 // max(height, width))
+    frames = [
+        Image.fromarray(x.repeat(scale, 0).repeat(scale, 1)) for x in frames
+    ]
+    milliseconds = max(20, 5000 // len(frames))
+    frames[0].save(
+        args.gif,
+        save_all=True,
+        append_images=frames[1:],
+        duration=[milliseconds] * (len(frames) - 2) + [1500, 1500],
+        loop=0,
+    )
+    print(
+        f'wrote {args.gif}: {given} of {number} patches given, at the end the '
+        'original'
+    )
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,32 @@
+"""Draw the features of every patch as colours: their principal components.
+
+    python tools/visualization/pca.py CONFIG CHECKPOINT IMAGE ...
+        [--out pca.png] [--layer -1] [--size SIDE]
+
+The components are those of all images together, so a colour means the same in
+each. CONFIG is of pre-training or of classification with a plain ViT, of this
+package or mmpretrain's. The larger --size, the finer the map.
+"""
+
+from common import encoder, find_images, parse, save
+
+from saim_mm.visualization import draw_pca
+
+
+def main():
+    args = parse(
+        __doc__,
+        ('--out', dict(default='pca.png')),
+        ('--layer', dict(type=int, default=-1)),
+    )
+    vit = encoder(args)
+    images = find_images(args.images, vit.img_size)
+    try:
+        figure = draw_pca(vit, images, args.layer)
+    except ValueError as error:
+        raise SystemExit(error) from error
+    save(figure, args.out)
+
+
+if __name__ == '__main__':
+    main()
