@@ -37,6 +37,10 @@ FOLDER = 'configs/detection/'
 PAPERS = FOLDER + 'mask-rcnn_saim-vit-base-p16_{}_8xb8-amp-lsj-100e_coco.py'
 VITDET = PAPERS.format('vitdet')
 LI2021 = PAPERS.format('li2021')
+OWN = (
+    FOLDER
+    + 'mask-rcnn_saim-vit-small-p16_vitdet_1xb4-amp-lsj-50e_coco-format.py'
+)
 SMALL = FOLDER + '{}_saim-vit-192x4-p8_vitdet_{}.py'
 SCENES = SMALL.format('mask-rcnn', '1xb8-coslr-6e_digit-scenes')
 CELLS = SMALL.format('faster-rcnn', '1xb4-coslr-12e_bccd')
@@ -305,17 +309,31 @@ def test_train_test_and_infer(scenes, checkpoint, tmp_path):
     assert set(found) == {'labels', 'scores', 'bboxes', 'masks'}
 
 
-def test_two_processes(scenes, checkpoint, tmp_path):
-    work_dir = tmp_path / 'two'
+def test_own_data_with_two_processes(scenes, checkpoint, tmp_path):
+    """The README's config for one's own data, with small images."""
     values = options(scenes, checkpoint)
     values['train_dataloader.batch_size'] = 2
-    file = write_config(config(SCENES, work_dir, values), work_dir)
+    values['optim_wrapper.type'] = 'OptimWrapper'
+    values['model.backbone.img_size'] = 160
+    values['model.backbone.patch_size'] = 8
+    for head in ('bbox_head', 'mask_head'):
+        values[f'model.roi_head.{head}.num_classes'] = 10
+    cfg = config(OWN, tmp_path / 'two', values)
+    (pad,) = cfg.model.data_preprocessor.batch_augments
+    resize, crop = cfg.train_dataloader.dataset.pipeline[3:5]
+    pad['size'] = resize.scale = crop.crop_size = (160, 160)
+    for loader in (cfg.val_dataloader, cfg.test_dataloader):
+        loader.dataset.pipeline[1].scale = (160, 160)
     code, output = call(
-        'tools/dist_train.sh', file, 2, '--work-dir', work_dir, PORT='29533'
+        *('tools/dist_train.sh', write_config(cfg, tmp_path / 'two'), 2),
+        *('--work-dir', tmp_path / 'two'),
+        PORT='29533',
     )
     assert code == 0, output
     assert 'No GPU: the processes train on CPUs, through gloo' in output
-    assert sum('loss_mask' in x for x in scalars(work_dir)) == 2
+    logged = scalars(tmp_path / 'two')
+    assert sum('loss_mask' in x for x in logged) == 2
+    assert 'coco/segm_mAP' in logged[-1]
 
 
 def test_boxes_only(scenes, checkpoint, tmp_path):

@@ -90,6 +90,5 @@ optim_wrapper = dict(
 auto_scale_lr = dict(base_batch_size=8)
 train_cfg = dict(max_epochs=6, val_interval=3)
 param_scheduler = _base_.param_scheduler
-param_scheduler[0].update(end=1)
-param_scheduler[1].update(T_max=5, begin=1, end=6)
+param_scheduler[1].update(T_max=5, end=6)
 default_hooks = dict(logger=dict(interval=25))

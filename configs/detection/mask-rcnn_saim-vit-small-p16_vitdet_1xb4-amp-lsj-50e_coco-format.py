@@ -56,4 +56,5 @@ auto_scale_lr = dict(base_batch_size=4)
 
 train_cfg = dict(max_epochs=50)
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(T_max=49.75, end=50)
+param_scheduler[0].update(end=1)  # a quarter of a small epoch is no step
+param_scheduler[1].update(T_max=49, begin=1, end=50)
