@@ -1,5 +1,6 @@
 """SAIMViT in mmseg: configs, real runs, bad input."""
 
+import runpy
 import sys
 
 import numpy as np
@@ -393,3 +394,24 @@ def test_the_same_checkpoint_serves_every_task(checkpoint):
         for name, value in backbone.state_dict().items():
             if name != 'pos_embed':
                 assert torch.equal(value, weights[f'backbone.{name}']), name
+
+
+def test_camvid_converter(tmp_path, monkeypatch, capsys):
+    root, out = tmp_path / 'CamVid', tmp_path / 'camvid'
+    for split in ('train', 'val'):
+        pixels, labels = scene(12, 360, 480, 0)
+        write(root / split / 'a.png', pixels)
+        write(root / f'{split}annot' / 'a.png', labels)
+    command = ['camvid.py', str(root), str(out)]
+    monkeypatch.setattr(sys, 'argv', command)
+    tool = 'tools/dataset_converters/camvid.py'
+    runpy.run_path(tool, run_name='__main__')
+    cfg = Config.fromfile(UPERNET).train_dataloader.dataset
+    cfg.update(data_root=str(out), pipeline=cfg.pipeline[:2])
+    (item,) = mmseg.registry.DATASETS.build(cfg)
+    assert item['img'].shape == (240, 320, 3)
+    assert set(np.unique(item['gt_seg_map'])) == {*range(11), 255}
+    (root / 'valannot' / 'a.png').unlink()
+    with pytest.raises(SystemExit):
+        runpy.run_path(tool, run_name='__main__')
+    assert 'a.png: no such label map' in capsys.readouterr().err

@@ -1,4 +1,5 @@
-# CamVid on two CPU cores: a small ViT. Needs data/camvid (README).
+# CamVid on two CPU cores: a small ViT.
+# tools/dataset_converters/camvid.py makes data/camvid.
 #   --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT
 # From scratch: model.backbone.init_cfg=None
 _base_ = [
