@@ -8,18 +8,20 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: demo test lint
-demo: $(VENV)/.installed
+demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py $(if $(DATA),--data "$(DATA)")
 
-test: $(VENV)/.installed
+test: $(VENV)/.test
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
-lint: $(VENV)/.installed
+lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/.demo: EXTRAS = onedl,demo
+$(VENV)/.test: EXTRAS = onedl,detection,segmentation,demo,test
+$(VENV)/.%: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check \
-	    --constraint constraints.txt --editable '.[onedl,detection,segmentation,demo,test]'
+	    --constraint constraints.txt --editable '.[$(EXTRAS)]'
 	touch $@

@@ -20,6 +20,7 @@ from .backbone import SAIMViT  # noqa: E402
 from .data import UnlabelledImages  # noqa: E402
 from .decoder import SAIMDecoder  # noqa: E402
 from .head import SAIMHead  # noqa: E402
+from .hooks import ReconstructionHook  # noqa: E402
 from .optim import (  # noqa: E402
     BFloat16OptimWrapper,
     LayerDecayOptimWrapperConstructor,
@@ -44,6 +45,7 @@ __all__ = [
     'SAIMRunner',
     'SAIMViT',
     'PredictionOrder',
+    'ReconstructionHook',
     'SimpleFeaturePyramid',
     'SmoothedPatchTarget',
     'UnlabelledImages',

@@ -11,7 +11,12 @@ from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from PIL import Image
 
-from saim_mm import PredictionOrder, SAIMViT
+from saim_mm import (
+    PredictionOrder,
+    ReconstructionHook,
+    SAIMRunner,
+    SAIMViT,
+)
 from saim_mm.target import patchify
 from saim_mm.visualization import (
     attention_maps,
@@ -25,6 +30,7 @@ from saim_mm.visualization import (
 
 PRETRAIN = 'configs/pretrain/saim_vit-demo-p4_1xb64-coslr-40e_digits.py'
 CLASSIFIER = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
+FOLDER = 'configs/pretrain/saim_vit-demo-p8_1xb64-coslr-500i_folder.py'
 TOOLS = 'tools/visualization/'
 
 
@@ -307,3 +313,45 @@ def test_what_cannot_be_drawn(draw, configs, checkpoint, photos, tmp_path):
         code, output = draw(*arguments, *out)
         assert code != 0 and message in output, output
     assert not (tmp_path / 'x.png').exists()
+
+
+@pytest.mark.parametrize('order', ['stochastic', 'raster'])
+def test_hook(photos, tmp_path, order):
+    """Pictures are written; the training is the same to the bit."""
+    weights = []
+    for name, hooks in (
+        ('with', [dict(type='ReconstructionHook', interval=2, num_images=3)]),
+        ('without', []),
+    ):
+        cfg = Config.fromfile(FOLDER)
+        cfg.model.backbone.update(arch=TINY)
+        cfg.model.order = order
+        cfg.train_dataloader.dataset.data_root = str(photos)
+        cfg.train_dataloader.update(
+            batch_size=4, num_workers=0, persistent_workers=False
+        )
+        cfg.train_cfg.max_iters = 4
+        cfg.custom_hooks = hooks
+        cfg.work_dir = str(tmp_path / name)
+        cfg.experiment_name = f'{order}_{name}'
+        cfg.visualizer.name = cfg.experiment_name
+        runner = SAIMRunner.from_cfg(cfg)
+        runner.train()
+        weights.append(runner.model.state_dict())
+    for key, value in weights[0].items():
+        assert torch.equal(value, weights[1][key]), key
+    pictures = sorted((tmp_path / 'with').rglob('reconstruction_*.png'))
+    assert [p.name for p in pictures] == [
+        'reconstruction_2.png',
+        'reconstruction_4.png',
+    ]
+    assert is_picture(pictures[0])
+    assert not list((tmp_path / 'without').rglob('reconstruction_*'))
+
+
+def test_bad_hooks(photos, tmp_path):
+    with pytest.raises(ValueError, match='ReconstructionHook.interval=0'):
+        ReconstructionHook(interval=0)
+    runner = type('Runner', (), dict(model=SAIMViT(TINY, 32, 8)))
+    with pytest.raises(ValueError, match='left out of what is no pre-train'):
+        ReconstructionHook().before_train(runner)

@@ -1,0 +1,112 @@
+"""ReconstructionHook: watch pre-training as pictures."""
+
+from typing import Optional
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from .errors import check
+from .order import PredictionOrder
+from .visualization import draw_reconstructions
+
+
+@HOOKS.register_module()
+class ReconstructionHook(Hook):
+    """Write reconstructions into the visualiser's backends.
+
+    The images are the first of the run's first batch, and their order is one
+    and the same all along; nothing random of the training is touched. Local
+    files, TensorBoard and W&B take them as ``reconstruction``.
+
+    Args:
+        interval (int): Iterations between two pictures. Defaults to 1000.
+        num_images (int): How many images at most. Defaults to 8.
+
+    Raises:
+        ValueError: If an argument is not positive, or the model is none of
+            pre-training.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, interval: int = 1000, num_images: int = 8) -> None:
+        for name, value in dict(
+            interval=interval, num_images=num_images
+        ).items():
+            check(
+                isinstance(value, int) and value > 0,
+                f'ReconstructionHook.{name}',
+                value,
+                'a positive integer',
+            )
+        self.interval = interval
+        self.num_images = num_images
+        self.images = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse a model that predicts no patches.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        check(
+            hasattr(self.model_of(runner), 'predict_patches'),
+            'custom_hooks',
+            'ReconstructionHook',
+            'left out of what is no pre-training: the model has no decoder',
+        )
+
+    @staticmethod
+    def model_of(runner: Runner) -> torch.nn.Module:
+        """The model, out of its wrapper."""
+        model = runner.model
+        return model.module if is_model_wrapper(model) else model
+
+    @master_only
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Draw, if it is time.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Number of the batch.
+            data_batch (dict): From the loader: ``inputs``, uint8, BGR.
+            outputs (dict): Not used.
+        """
+        if self.images is None:
+            inputs = list(data_batch['inputs'][: self.num_images])
+            self.images = torch.stack(inputs).flip(1).float()  # RGB
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        model = self.model_of(runner)
+        device = next(model.parameters()).device
+        rows, columns = model.backbone.patch_resolution
+        noise = torch.rand(
+            len(self.images),
+            rows * columns,
+            generator=torch.Generator().manual_seed(0),
+        )
+        order = PredictionOrder.from_noise(noise.to(device))
+        if model.order == 'raster':
+            order = PredictionOrder.draw('raster', *noise.shape, device)
+        training = model.training
+        model.eval()
+        figure = draw_reconstructions(model, self.images, [order])
+        model.train(training)
+        canvas = FigureCanvasAgg(figure)
+        canvas.draw()
+        picture = np.asarray(canvas.buffer_rgba())[..., :3]
+        runner.visualizer.add_image(
+            'reconstruction', picture.copy(), step=runner.iter + 1
+        )
