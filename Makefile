@@ -12,7 +12,7 @@ demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py $(if $(DATA),--data "$(DATA)")
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

@@ -319,6 +319,9 @@ def test_own_data_with_two_processes(scenes, checkpoint, tmp_path):
     for head in ('bbox_head', 'mask_head'):
         values[f'model.roi_head.{head}.num_classes'] = 10
     cfg = config(OWN, tmp_path / 'two', values)
+    cfg.model.train_cfg.rpn_proposal.max_per_img = 50
+    cfg.model.train_cfg.rcnn.sampler.num = 16
+    cfg.model.test_cfg.rpn.max_per_img = 50
     (pad,) = cfg.model.data_preprocessor.batch_augments
     resize, crop = cfg.train_dataloader.dataset.pipeline[3:5]
     pad['size'] = resize.scale = crop.crop_size = (160, 160)

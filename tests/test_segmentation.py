@@ -27,8 +27,8 @@ FOLDER = 'configs/segmentation/saim-vit-'
 ADE = FOLDER + 'base-p16_upernet_8xb2-amp-160k_ade20k-512x512.py'
 OWN = FOLDER + 'small-p16_upernet_1xb8-amp-20k_folders-512x512.py'
 CAMVID = FOLDER + '192x4-p8_{}_camvid-240x320.py'
-UPERNET = CAMVID.format('upernet_1xb8-400i')
-LINEAR = CAMVID.format('linear_1xb8-200i')
+UPERNET = CAMVID.format('upernet_1xb8-200i')
+LINEAR = CAMVID.format('linear_1xb8-100i')
 CONFIGS = sorted(
     str(p.relative_to(ROOT))
     for p in (ROOT / 'configs/segmentation').glob('*.py')
@@ -258,34 +258,30 @@ def test_train_test_and_infer(folders, checkpoint, tmp_path):
     )
     assert code == 0, output
     assert len(list((out / 'vis').iterdir())) == 2
-    (labels,) = (out / 'pred').glob('*0*.png')
+    labels = min((out / 'pred').glob('*.png'))
     assert np.asarray(Image.open(labels)).shape == (70, 93)
 
 
-def test_two_processes_and_a_linear_head(folders, checkpoint, tmp_path):
-    """On the frozen encoder; SyncBN is none on CPUs."""
-    work_dir = tmp_path / 'two'
+def test_a_linear_head_on_the_frozen_encoder(folders, checkpoint, tmp_path):
     values = options(folders, checkpoint)
     for name in [n for n in values if 'neck' in n or 'auxiliary' in n]:
         del values[name]
     values['model.decode_head.channels'] = 96
-    cfg = config(LINEAR, work_dir, values)
+    cfg = config(LINEAR, tmp_path, values)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.update(void=[], metainfo=None)
     cfg.test_dataloader = cfg.val_dataloader
-    code, output = call(
-        *('tools/dist_train.sh', write_config(cfg, work_dir), 2),
-        *('--work-dir', work_dir),
-        PORT='29534',
-    )
-    assert code == 0, output
-    weights = torch.load(work_dir / 'iter_4.pth', weights_only=False)
+    runner = SAIMRunner.from_cfg(cfg)
+    runner.train()
+    assert runner.message_hub.get_scalar('val/mIoU').current() >= 0
     before = torch.load(checkpoint, weights_only=True)['state_dict']
-    name = 'backbone.layers.3.ffn.layers.1.weight'
-    assert torch.equal(weights['state_dict'][name], before[name])
+    for name, value in runner.model.backbone.state_dict().items():
+        if name != 'pos_embed':
+            assert torch.equal(value, before[f'backbone.{name}']), name
 
 
-def test_upernet_with_two_processes(folders, checkpoint, tmp_path):
+def test_two_processes(folders, checkpoint, tmp_path):
+    """SyncBN, of which there is none on CPUs, included."""
     work_dir = tmp_path / 'two'
     file = write_config(
         config(OWN, work_dir, options(folders, checkpoint)), work_dir
