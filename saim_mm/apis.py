@@ -198,29 +198,19 @@ class FeatureExtractor:
             out_type,
             "something else than 'cls_token': the model has no class token",
         )
-        depth = vit.num_layers
-        check(
-            isinstance(layer, int) and -depth <= layer < depth,
-            'layer',
-            layer,
-            f'one of the {depth} blocks',
-        )
+        vit.check_layer(layer)
         inputs = list_images(inputs)
         features = []
-        usual = vit.out_type, vit.out_indices
-        vit.out_type, vit.out_indices = 'raw', [layer % depth]
-        try:
-            for start in range(0, len(inputs), batch_size):
-                batch = default_collate(
-                    [
-                        self.pipeline(dict(img=read_image(image)))
-                        for image in inputs[start : start + batch_size]
-                    ]
-                )
-                images = self.preprocessor(batch)['inputs']
-                features.append(self._select(vit(images)[0], out_type).cpu())
-        finally:
-            vit.out_type, vit.out_indices = usual
+        for start in range(0, len(inputs), batch_size):
+            batch = default_collate(
+                [
+                    self.pipeline(dict(img=read_image(image)))
+                    for image in inputs[start : start + batch_size]
+                ]
+            )
+            images = self.preprocessor(batch)['inputs']
+            tokens = vit.layer_output(images, layer, 'raw')
+            features.append(self._select(tokens, out_type).cpu())
         return torch.cat(features)
 
     def _select(self, tokens: Tensor, out_type: str) -> Tensor:

@@ -31,6 +31,13 @@ MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
 
+def find_images(folder: Path) -> list[Path]:
+    """The images in a folder and its sub-folders, by their names, sorted."""
+    return sorted(
+        path for path in folder.rglob('*') if path.suffix.lower() in EXTENSIONS
+    )
+
+
 def read_image(image: Union[str, Path, Image.Image, np.ndarray]) -> np.ndarray:
     """Read an image of any mode.
 

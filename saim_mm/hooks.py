@@ -7,12 +7,12 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
-from mmengine.model import is_model_wrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from .errors import check
 from .order import PredictionOrder
+from .runner import unwrap
 from .visualization import draw_reconstructions
 
 
@@ -56,17 +56,11 @@ class ReconstructionHook(Hook):
             runner (Runner): The runner.
         """
         check(
-            hasattr(self.model_of(runner), 'predict_patches'),
+            hasattr(unwrap(runner.model), 'predict_patches'),
             'custom_hooks',
             'ReconstructionHook',
             'left out of what is no pre-training: the model has no decoder',
         )
-
-    @staticmethod
-    def model_of(runner: Runner) -> torch.nn.Module:
-        """The model, out of its wrapper."""
-        model = runner.model
-        return model.module if is_model_wrapper(model) else model
 
     @master_only
     def after_train_iter(
@@ -89,7 +83,7 @@ class ReconstructionHook(Hook):
             self.images = torch.stack(inputs).flip(1).float()  # RGB
         if not self.every_n_train_iters(runner, self.interval):
             return
-        model = self.model_of(runner)
+        model = unwrap(runner.model)
         device = next(model.parameters()).device
         rows, columns = model.backbone.patch_resolution
         noise = torch.rand(

@@ -88,9 +88,7 @@ class SAIMRunner(Runner):
         """
         loop = super().build_train_loop(loop)
         loader = loop.dataloader
-        model = (
-            self.model.module if is_model_wrapper(self.model) else self.model
-        )
+        model = unwrap(self.model)
         check_dataset(loader.dataset, model)
         endless = isinstance(loader.sampler, InfiniteSampler)
         if not endless and len(loader) == 0:
@@ -124,9 +122,7 @@ class SAIMRunner(Runner):
         ``compute_loss`` and its backward pass.
         """
         options = self.cfg.get('compile')
-        model = (
-            self.model.module if is_model_wrapper(self.model) else self.model
-        )
+        model = unwrap(self.model)
         if not options or not isinstance(model, SAIM):
             super()._maybe_compile(target)
             return
@@ -136,6 +132,11 @@ class SAIMRunner(Runner):
             **{'fullgraph': True, 'dynamic': False, **options},
         )
         self.logger.info('The first iteration compiles, which takes minutes.')
+
+
+def unwrap(model: nn.Module) -> nn.Module:
+    """The model, out of the wrapper of distributed training."""
+    return model.module if is_model_wrapper(model) else model
 
 
 def check_dataset(dataset: Dataset, model: nn.Module) -> None:

@@ -183,16 +183,6 @@ def normalise(images: Tensor) -> Tensor:
     return (images - mean) / std
 
 
-def check_layer(vit: SAIMViT, layer: int) -> None:
-    """Refuse a block that there is not."""
-    check(
-        -vit.num_layers <= layer < vit.num_layers,
-        'layer',
-        layer,
-        f'one of the {vit.num_layers} blocks, 0 to {vit.num_layers - 1}',
-    )
-
-
 def check_point(
     point: tuple[int, int], size: tuple[int, int], patch_size: int
 ) -> int:
@@ -304,7 +294,7 @@ def draw_attention(
         ValueError: If a point is outside the image, or there is no such
             block.
     """
-    check_layer(vit, layer)
+    vit.check_layer(layer)
     size = tuple(image.shape[1:])
     indices = [check_point(p, size, vit.patch_size) for p in points]
     maps = attention_maps(vit, normalise(image.unsqueeze(0)))
@@ -515,13 +505,7 @@ def draw_pca(vit: SAIMViT, images: Tensor, layer: int = -1) -> Figure:
     Raises:
         ValueError: If there is no such block.
     """
-    check_layer(vit, layer)
-    usual = vit.out_type, vit.out_indices
-    vit.out_type, vit.out_indices = 'featmap', [layer % vit.num_layers]
-    try:
-        (features,) = vit(normalise(images))
-    finally:
-        vit.out_type, vit.out_indices = usual
+    features = vit.layer_output(normalise(images), layer, 'featmap')
     height, width = images.shape[2:]
     figure = Figure(
         figsize=(1.6 * len(images), 3.4 * height / width),

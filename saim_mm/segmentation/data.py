@@ -9,7 +9,7 @@ from mmengine.registry import DATASETS, TRANSFORMS
 from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
 
-from ..data import EXTENSIONS
+from ..data import EXTENSIONS, find_images
 from ..errors import check
 
 
@@ -79,11 +79,7 @@ class ImageLabelFolders(BaseSegDataset):
                     f'dataset.data_prefix.{key}: there is no folder '
                     f'{folders[key]}; set it and dataset.data_root'
                 )
-        images = sorted(
-            path
-            for path in folders['img_path'].rglob('*')
-            if path.suffix.lower() in EXTENSIONS
-        )
+        images = find_images(folders['img_path'])
         check(
             len(images) > 0,
             'dataset.data_prefix.img_path',

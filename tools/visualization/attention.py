@@ -12,7 +12,7 @@ the middle.
 
 from pathlib import Path
 
-from common import encoder, find_images, parse, point, save
+from common import encoder, load, parse, point, save
 
 from saim_mm.visualization import draw_attention
 
@@ -27,7 +27,7 @@ def main():
     vit = encoder(args)
     height, width = vit.img_size
     points = args.point or [(width // 2, height // 2)]
-    images = find_images(args.images, vit.img_size)
+    images = load(args.images, vit.img_size)
     out = Path(args.out)
     for number, image in enumerate(images):
         try:

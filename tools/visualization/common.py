@@ -10,7 +10,7 @@ from mmpretrain import get_model
 
 import saim_mm
 from saim_mm.apis import load_backbone
-from saim_mm.data import EXTENSIONS
+from saim_mm.data import find_images
 from saim_mm.visualization import load_images
 
 
@@ -94,7 +94,7 @@ def encoder(args):
     return vit.eval()
 
 
-def find_images(paths, size, at_most=8):
+def load(paths, size, at_most=8):
     """Load the files among ``paths``, and a few readable ones of each folder.
 
     Returns a tensor (B, 3, H, W), pixels from 0 to 255.
@@ -109,9 +109,7 @@ def find_images(paths, size, at_most=8):
             continue
         if not path.is_dir():
             raise SystemExit(f'{path}: no such file or folder')
-        found = sorted(
-            p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS
-        )
+        found = find_images(path)
         of_folder = []
         # Evenly through the folder, so that all its parts are seen.
         step = max(1, len(found) // at_most)

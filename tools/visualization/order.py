@@ -13,7 +13,7 @@ own, so that is no free generation.
 """
 
 import torch
-from common import find_images, parse, point, pretrained, save
+from common import load, parse, point, pretrained, save
 from PIL import Image
 
 from saim_mm.visualization import complete, draw_order, to_array
@@ -29,7 +29,7 @@ def main():
         ('--seed', dict(type=int, default=0)),
     )
     model = pretrained(args)
-    image = find_images(args.images, model.backbone.img_size)[:1]
+    image = load(args.images, model.backbone.img_size)[:1]
     torch.manual_seed(args.seed)
     order = model.draw_order(image)
     height, width = model.backbone.img_size

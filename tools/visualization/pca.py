@@ -8,7 +8,7 @@ each. CONFIG is of pre-training or of classification with a plain ViT, of this
 package or mmpretrain's. The larger --size, the finer the map.
 """
 
-from common import encoder, find_images, parse, save
+from common import encoder, load, parse, save
 
 from saim_mm.visualization import draw_pca
 
@@ -20,7 +20,7 @@ def main():
         ('--layer', dict(type=int, default=-1)),
     )
     vit = encoder(args)
-    images = find_images(args.images, vit.img_size)
+    images = load(args.images, vit.img_size)
     try:
         figure = draw_pca(vit, images, args.layer)
     except ValueError as error:

@@ -14,7 +14,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from saim_mm.data import EXTENSIONS
+from saim_mm.data import find_images
 
 
 def main():
@@ -38,9 +38,7 @@ def main():
     for path in args.images:
         found = [path]
         if path.is_dir():
-            found = sorted(
-                p for p in path.rglob('*') if p.suffix.lower() in EXTENSIONS
-            )
+            found = find_images(path)
             if not found:
                 parser.error(f'{path}: no image in this folder')
         images += map(str, found)

@@ -9,7 +9,7 @@ IMAGE is a file or a folder; of a folder, eight images are drawn. With --orders
 """
 
 import torch
-from common import find_images, parse, pretrained, save
+from common import load, parse, pretrained, save
 from mmpretrain import get_model
 
 from saim_mm.visualization import draw_reconstructions
@@ -25,7 +25,7 @@ def main():
     )
     model = pretrained(args)
     mae = get_model(*args.mae).eval() if args.mae else None
-    images = find_images(args.images, model.backbone.img_size)
+    images = load(args.images, model.backbone.img_size)
     if mae is not None and tuple(mae.backbone.img_size) != images.shape[2:]:
         raise SystemExit(
             f'--mae {args.mae[0]}: its images are {mae.backbone.img_size} '
