@@ -2,12 +2,13 @@
 # make demo DATA=FOLDER  pre-train on your own images
 # make test              run the tests
 # make lint              check the style
+# make docs              build docs/_build/index.html
 # Each sets up what it needs in .venv; nothing else has to be installed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint
+.PHONY: demo test lint docs
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py $(if $(DATA),--data "$(DATA)")
 
@@ -18,7 +19,11 @@ lint: $(VENV)/.test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+docs: $(VENV)/.docs
+	$(BIN)/sphinx-build --fail-on-warning --quiet docs docs/_build
+
 $(VENV)/.demo: EXTRAS = onedl,demo
+$(VENV)/.docs: EXTRAS = onedl,docs
 $(VENV)/.test: EXTRAS = onedl,detection,segmentation,demo,test
 $(VENV)/.%: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

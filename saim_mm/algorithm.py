@@ -154,3 +154,16 @@ class SAIM(BaseSelfSupervisor):
         pred = self.predict_patches(images, order)
         target = order.sort(self.target_generator(images))
         return self.head.loss(pred, target)
+
+
+def is_pretraining(cfg: dict) -> bool:
+    """Whether a config's model is a SAIM, or of a class made of it.
+
+    Args:
+        cfg (dict): A whole config.
+
+    Returns:
+        bool: Also False for models of toolboxes that are not loaded.
+    """
+    model = MMPRETRAIN_MODELS.get(cfg['model']['type'])
+    return isinstance(model, type) and issubclass(model, SAIM)

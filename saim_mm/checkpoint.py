@@ -11,6 +11,8 @@ from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from torch import Tensor
 
+from .zoo import SCHEME, WEIGHTS, locate
+
 
 def _harmless() -> list:
     """What may stand in a checkpoint beside tensors and plain data.
@@ -34,7 +36,7 @@ def _harmless() -> list:
     ]
 
 
-@CheckpointLoader.register_scheme(prefixes='', force=True)
+@CheckpointLoader.register_scheme(prefixes=(SCHEME, ''), force=True)
 def load_from_local(
     filename: Union[str, Path], map_location: Optional[Any] = None
 ) -> dict:
@@ -44,7 +46,8 @@ def load_from_local(
     executing a pickle.
 
     Args:
-        filename (str | Path): The file.
+        filename (str | Path): The file, or ``saim_mm://NAME`` for weights of
+            :mod:`saim_mm.zoo`.
         map_location: As for :func:`torch.load`. Defaults to None.
 
     Returns:
@@ -52,9 +55,10 @@ def load_from_local(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is broken, or holds more than weights and plain data.
+        ValueError: If it is broken, holds more than weights and plain data, or
+            is not in the zoo.
     """
-    path = Path(filename).expanduser()
+    path = locate(filename)
     if not path.is_file():
         raise FileNotFoundError(
             f'checkpoint={str(filename)!r}: no such file; set it to a '
@@ -65,12 +69,15 @@ def load_from_local(
         from safetensors.torch import load_file
 
         try:
-            return dict(state_dict=load_file(path))
+            weights = load_file(path)
         except SafetensorError as error:
             raise ValueError(
                 f'checkpoint={str(filename)!r}: truncated, or not a '
                 f'safetensors file ({error})'
             ) from error
+        if path.parent == WEIGHTS:  # in half precision
+            weights = {name: value.float() for name, value in weights.items()}
+        return dict(state_dict=weights)
     if hasattr(torch.serialization, 'add_safe_globals'):  # PyTorch >= 2.4
         torch.serialization.add_safe_globals(_harmless())
     try:
@@ -142,12 +149,14 @@ def write_weights(
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(path.name + '.part')
     if path.suffix == '.safetensors':
-        from safetensors.torch import save_file
+        from safetensors.torch import save
 
-        save_file(
-            {k: v.contiguous() for k, v in weights.items()},
-            part,
-            metadata=dict(format='pt'),
+        # Its own `save_file` makes files that nobody else may read.
+        part.write_bytes(
+            save(
+                {k: v.contiguous() for k, v in weights.items()},
+                metadata=dict(format='pt'),
+            )
         )
     else:
         torch.save({key: weights} if key else weights, part)

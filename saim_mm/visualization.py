@@ -1,7 +1,8 @@
 """Pictures of what a pre-trained model predicts, and of what it looks at."""
 
 from collections.abc import Iterator, Sequence
-from typing import Optional
+from pathlib import Path
+from typing import Optional, Union
 
 import matplotlib
 import numpy as np
@@ -276,6 +277,7 @@ def draw_attention(
     image: Tensor,
     points: Sequence[tuple[int, int]],
     layer: int = -1,
+    heads: Optional[Sequence[int]] = None,
 ) -> Figure:
     """Draw where the patches at some points look (Fig. 4).
 
@@ -285,6 +287,8 @@ def draw_attention(
         points (Sequence[tuple[int, int]]): x and y in pixels.
         layer (int): The block, from 0, or from the end with -1. Defaults to
             -1.
+        heads (Sequence[int], optional): The heads to draw, from 0. Defaults
+            to None: all.
 
     Returns:
         Figure: A row for each point: the image with the point, attention
@@ -292,9 +296,19 @@ def draw_attention(
 
     Raises:
         ValueError: If a point is outside the image, or there is no such
-            block.
+            block or head.
     """
     vit.check_layer(layer)
+    number_of_heads = vit.layers[layer].attn.num_heads
+    if heads is None:
+        heads = range(number_of_heads)
+    for head in heads:
+        check(
+            0 <= head < number_of_heads,
+            'head',
+            head,
+            f'one of the {number_of_heads} heads, 0 to {number_of_heads - 1}',
+        )
     size = tuple(image.shape[1:])
     indices = [check_point(p, size, vit.patch_size) for p in points]
     maps = attention_maps(vit, normalise(image.unsqueeze(0)))
@@ -304,10 +318,13 @@ def draw_attention(
         'rollout': attention_rollout(maps)[0],
         'mean of heads': maps[layer][0].mean(dim=0),
     }
-    for number, head in enumerate(maps[layer][0]):
-        columns[f'head {number}'] = head
+    for head in heads:
+        columns[f'head {head}'] = maps[layer][0, head]
     figure = Figure(
-        figsize=(1.5 * (len(columns) + 1), 1.65 * len(points)),
+        figsize=(
+            1.5 * (len(columns) + 1),
+            (1.5 * size[0] / size[1] + 0.2) * len(points),
+        ),
         layout='constrained',
     )
     axes = figure.subplots(len(points), len(columns) + 1, squeeze=False)
@@ -454,6 +471,43 @@ def complete(
             predicted = predicted * patch_std[:, i] + patch_mean[:, i]
         canvas[:, i] = predicted
         yield picture()
+
+
+def save_completion(
+    path: Union[str, Path],
+    model: SAIM,
+    image: Tensor,
+    order: PredictionOrder,
+    given: Optional[int] = None,
+) -> None:
+    """Write an animated GIF of :func:`complete`, at its end the original.
+
+    Args:
+        path (str | Path): The file. Its folder is made.
+        model, image, order: As for :func:`complete`.
+        given (int, optional): As for :func:`complete`. Defaults to None: half
+            of the patches.
+
+    Raises:
+        ValueError: As :func:`complete`.
+    """
+    if given is None:
+        given = order.indices.shape[1] // 2
+    frames = [to_array(x) for x in complete(model, image, order, given)]
+    frames.append(to_array(image))
+    scale = max(1, 224 // max(image.shape[1:]))
+    frames = [
+        Image.fromarray(x.repeat(scale, 0).repeat(scale, 1)) for x in frames
+    ]
+    milliseconds = max(20, 5000 // len(frames))
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    frames[0].save(
+        path,
+        save_all=True,
+        append_images=frames[1:],
+        duration=[milliseconds] * (len(frames) - 2) + [1500, 1500],
+        loop=0,
+    )
 
 
 def pca_colours(features: Tensor) -> Tensor:

@@ -27,8 +27,8 @@ FOLDER = 'configs/segmentation/saim-vit-'
 ADE = FOLDER + 'base-p16_upernet_8xb2-amp-160k_ade20k-512x512.py'
 OWN = FOLDER + 'small-p16_upernet_1xb8-amp-20k_folders-512x512.py'
 CAMVID = FOLDER + '192x4-p8_{}_camvid-240x320.py'
-UPERNET = CAMVID.format('upernet_1xb8-200i')
-LINEAR = CAMVID.format('linear_1xb8-100i')
+UPERNET = CAMVID.format('upernet_1xb8-600i')
+LINEAR = CAMVID.format('linear_1xb8-200i')
 CONFIGS = sorted(
     str(p.relative_to(ROOT))
     for p in (ROOT / 'configs/segmentation').glob('*.py')

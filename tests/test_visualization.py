@@ -241,13 +241,15 @@ def mae(tmp_path):
 def test_reconstruction(draw, configs, checkpoint, photos, tmp_path):
     out = tmp_path / 'new folder' / 'picture.png'
     code, output = draw(
-        *('reconstruction', configs[0], checkpoint, photos, '--out', out),
+        *('reconstruction', photos, '--config', configs[0]),
+        *('--checkpoint', checkpoint, '--out', out),
         *('--orders', 2, '--mae', *mae(tmp_path)),
     )
     assert code == 0, output
     assert f'wrote {out}' in output and is_picture(out)
     code, output = draw(
-        *('reconstruction', configs[0], checkpoint, photos, '--out', out),
+        *('reconstruction', photos, '--config', configs[0]),
+        *('--checkpoint', checkpoint, '--out', out),
         *('--size', 48, 64),
     )
     assert code == 0, output
@@ -258,7 +260,8 @@ def test_attention_and_pca(draw, configs, checkpoint, photos, tmp_path):
     images = sorted(photos.iterdir())[:2]
     out = tmp_path / 'a.png'
     code, output = draw(
-        *('attention', configs[0], checkpoint, *images, '--out', out),
+        *('attention', *images, '--config', configs[0]),
+        *('--checkpoint', checkpoint, '--out', out, '--head', 0),
         *('--size', 40, 64, '--point', '3,39', '--point', '63,0'),
     )
     assert code == 0, output
@@ -266,7 +269,8 @@ def test_attention_and_pca(draw, configs, checkpoint, photos, tmp_path):
         tmp_path / 'a_1.png'
     )
     code, output = draw(
-        *('pca', configs[1], checkpoint, *images, '--out', out, '--layer', 1)
+        *('pca', *images, '--config', configs[1], '--checkpoint', checkpoint),
+        *('--out', out, '--layer', 1),
     )
     assert code == 0, output
     assert is_picture(out)
@@ -275,7 +279,8 @@ def test_attention_and_pca(draw, configs, checkpoint, photos, tmp_path):
 def test_order(draw, configs, checkpoint, photos, tmp_path):
     out, gif = tmp_path / 'o.png', tmp_path / 'o.gif'
     code, output = draw(
-        *('order', configs[0], checkpoint, photos, '--out', out),
+        *('order', photos, '--config', configs[0]),
+        *('--checkpoint', checkpoint, '--out', out),
         *('--gif', gif, '--given', 10, '--point', '31,0'),
     )
     assert code == 0, output
@@ -296,22 +301,33 @@ def test_what_cannot_be_drawn(draw, configs, checkpoint, photos, tmp_path):
     text.write_text('no image')
     out = ('--out', tmp_path / 'x.png')
     for arguments, message in (
-        (('reconstruction', configs[1], checkpoint, image), 'of type SAIM'),
-        (('order', configs[0], encoder, image), 'holds no decoder and head'),
+        (('reconstruction', 1, checkpoint, image), 'of type SAIM'),
+        (('order', 0, encoder, image), 'holds no decoder and head'),
         (
-            ('attention', configs[0], encoder, image, '--point', '99,0'),
+            ('attention', 0, encoder, image, '--point', '99,0'),
             'point=(99, 0): must be within the image: x 0 to 31',
         ),
         (
-            ('attention', configs[0], encoder, image, '--layer', 4),
+            ('attention', 0, encoder, image, '--layer', 4),
             'one of the 4 blocks, 0 to 3',
         ),
-        (('pca', configs[0], encoder, text), 'text.jpg: must be a readable'),
-        (('pca', configs[0], 'gone.pth', image), 'gone.pth: no such file'),
-        (('pca', configs[0], encoder, tmp_path / 'y'), 'no such file or'),
+        (
+            ('attention', 0, encoder, image, '--head', 3),
+            'head=3: must be one of the 3 heads, 0 to 2',
+        ),
+        (('pca', 0, encoder, text), 'text.jpg: must be a readable'),
+        (('pca', 0, 'gone.pth', image), 'gone.pth: no such file'),
+        (('pca', 0, 'saim_mm://gone', image), 'has no weights of that name'),
+        (('pca', 0, encoder, tmp_path / 'y'), 'no such file or'),
     ):
-        code, output = draw(*arguments, *out)
+        name, number, file, *rest = arguments
+        code, output = draw(
+            *(name, *rest, '--config', configs[number]),
+            *('--checkpoint', file, *out),
+        )
         assert code != 0 and message in output, output
+    code, output = draw('pca', image, '--checkpoint', encoder, *out)
+    assert code != 0 and '--config: needed too' in output
     assert not (tmp_path / 'x.png').exists()
 
 

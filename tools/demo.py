@@ -129,11 +129,9 @@ def main():
         'reconstruction',
         out / 'reconstruction.log',
         'tools/visualization/reconstruction.py',
-        str(config),
-        str(checkpoint),
         images,
-        '--out',
-        str(out / 'reconstruction.png'),
+        *('--config', str(config), '--checkpoint', str(checkpoint)),
+        *('--out', str(out / 'reconstruction.png')),
     )
     plot_loss(scalars, out / 'loss.png')
     print(f'\nThe checkpoint is {checkpoint}; the rest is beside it.')

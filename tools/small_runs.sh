@@ -81,13 +81,13 @@ bccd | digit-scenes)
     results '(bbox|segm)_mAP: [0-9.]+.*' finetune.test scratch.test
     ;;
 camvid)
-    pretrain iter_500 saim_vit-192x4-p8_1xb32-coslr-500i_camvid
-    config=segmentation/saim-vit-192x4-p8_upernet_1xb8-200i_camvid-240x320
-    linear=segmentation/saim-vit-192x4-p8_linear_1xb8-100i_camvid-240x320
-    stage finetune iter_200 $config --cfg-options "$weights"
-    stage scratch iter_200 $config --cfg-options "$scratch"
-    stage linear iter_100 $linear --cfg-options "$weights"
-    stage linear-random iter_100 $linear --cfg-options "$scratch"
+    pretrain iter_2000 saim_vit-192x4-p8_1xb32-coslr-2000i_camvid
+    config=segmentation/saim-vit-192x4-p8_upernet_1xb8-600i_camvid-240x320
+    linear=segmentation/saim-vit-192x4-p8_linear_1xb8-200i_camvid-240x320
+    stage finetune iter_600 $config --cfg-options "$weights"
+    stage scratch iter_600 $config --cfg-options "$scratch"
+    stage linear iter_200 $linear --cfg-options "$weights"
+    stage linear-random iter_200 $linear --cfg-options "$scratch"
     results 'mIoU: [0-9.]+' finetune scratch linear linear-random
     ;;
 *)

@@ -1,7 +1,7 @@
 """Rename the weights of a checkpoint for other code, or for this package.
 
     python tools/converters/convert.py SOURCE TARGET --to LAYOUT
-        [--num-heads N]
+        [--num-heads N] [--half]
 
 The layout of SOURCE is found by its names. LAYOUT is one of
 
@@ -12,9 +12,10 @@ The layout of SOURCE is found by its names. LAYOUT is one of
     huggingface  ViTForImageClassification of transformers; a config.json is
                  written beside TARGET
 
-SOURCE and TARGET are PyTorch checkpoints or .safetensors files. What LAYOUT
-has no place for, the decoder of pre-training, is left out. Nothing in a
-checkpoint is executed.
+SOURCE and TARGET are PyTorch checkpoints or .safetensors files; SOURCE may be
+saim_mm://NAME, of the model zoo. What LAYOUT has no place for, the decoder of
+pre-training, is left out; so is the state of training. --half writes float16.
+Nothing in a checkpoint is executed.
 """
 
 import argparse
@@ -72,7 +73,7 @@ def main():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('source', type=Path)
+    parser.add_argument('source')
     parser.add_argument('target', type=Path)
     parser.add_argument(
         '--to', required=True, choices=['mmpretrain', *LAYOUTS]
@@ -82,6 +83,9 @@ def main():
         type=int,
         help='of attention, for config.json; '
         'default: a head for every 64 channels',
+    )
+    parser.add_argument(
+        '--half', action='store_true', help='float16, half the size'
     )
     args = parser.parse_args()
 
@@ -94,6 +98,8 @@ def main():
             weights = to_layout(weights, args.to)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
+    if args.half:
+        weights = {name: value.half() for name, value in weights.items()}
     write_weights(weights, args.target, KEY.get(args.to))
     if args.to == 'huggingface':
         config = huggingface_config(weights, args.num_heads)

@@ -9,36 +9,66 @@ from mmengine.runner import load_checkpoint
 from mmpretrain import get_model
 
 import saim_mm
+from saim_mm import zoo
+from saim_mm.algorithm import is_pretraining
 from saim_mm.apis import load_backbone
 from saim_mm.data import find_images
 from saim_mm.visualization import load_images
 
 
 def parse(doc, *options):
-    """Arguments: CONFIG CHECKPOINT IMAGE ..., --out, --size and ``options``.
+    """Arguments: IMAGE ..., --config, --checkpoint, --size and ``options``.
 
     An option is (name, arguments of ``add_argument``).
     """
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument('config', help='that the checkpoint was trained with')
-    parser.add_argument('checkpoint')
-    parser.add_argument('images', nargs='+', help='files or folders')
+    parser.add_argument(
+        'images', nargs='+', metavar='IMAGE', help='file or folder'
+    )
+    add_model(parser)
     parser.add_argument(
         '--size', type=int, nargs='+', help='in pixels: side, or height width'
     )
     for name, arguments in options:
         parser.add_argument(name, **arguments)
     args = parser.parse_args()
-    for path in (args.config, args.checkpoint):
-        if not Path(path).is_file():
-            parser.error(f'{path}: no such file')
+    check_model(parser, args)
     if args.size:
         if len(args.size) > 2 or min(args.size) < 1:
             parser.error(f'--size {args.size}: must be a side, or two')
         args.size = (args.size[0], args.size[-1])
     return args
+
+
+def add_model(parser):
+    """Options for the model, by default the one in the package."""
+    parser.add_argument(
+        '--config', help='that the checkpoint was trained with'
+    )
+    parser.add_argument(
+        '--checkpoint',
+        help='file, or saim_mm://NAME of the model zoo; without both a small '
+        'model that comes with the package',
+    )
+
+
+def check_model(parser, args):
+    """Fill in or check the arguments that :func:`add_model` adds."""
+    if not args.config and not args.checkpoint:
+        args.config = f'{zoo.root()}/configs/pretrain/{zoo.DEMO}.py'
+        args.checkpoint = zoo.SCHEME + zoo.DEMO
+    for name in ('config', 'checkpoint'):
+        path = getattr(args, name)
+        if not path:
+            parser.error(f'--{name}: needed too; or leave both out')
+        try:
+            found = zoo.locate(path).is_file()
+        except ValueError as error:
+            parser.error(str(error))
+        if not found:
+            parser.error(f'--{name} {path}: no such file')
 
 
 def point(text):
@@ -55,7 +85,7 @@ def point(text):
 def pretrained(args):
     """The pre-training model of the arguments: encoder, decoder and head."""
     cfg = Config.fromfile(args.config)
-    if cfg.model.type != 'SAIM':
+    if not is_pretraining(cfg):
         raise SystemExit(
             f'{args.config}: must be a pre-training config, of type SAIM, and '
             f'is of {cfg.model.type}. Only pre-training has the decoder that '

@@ -1,6 +1,7 @@
 """Draw an order and its masks (Fig. 5), and an image completed in that order.
 
-    python tools/visualization/order.py CONFIG CHECKPOINT IMAGE
+    python tools/visualization/order.py IMAGE
+        [--config CONFIG --checkpoint CHECKPOINT]
         [--out order.png] [--gif completion.gif] [--given K] [--point X,Y]
         [--seed 0] [--size SIDE]
 
@@ -14,9 +15,8 @@ own, so that is no free generation.
 
 import torch
 from common import load, parse, point, pretrained, save
-from PIL import Image
 
-from saim_mm.visualization import complete, draw_order, to_array
+from saim_mm.visualization import draw_order, save_completion
 
 
 def main():
@@ -39,22 +39,9 @@ def main():
     try:
         figure = draw_order(order, image[0], model.backbone.patch_size, where)
         save(figure, args.out)
-        frames = [to_array(x) for x in complete(model, image[0], order, given)]
+        save_completion(args.gif, model, image[0], order, given)
     except ValueError as error:
         raise SystemExit(error) from error
-    frames.append(to_array(image[0]))  # and the original
-    scale = max(1, 224 // max(height, width))
-    frames = [
-        Image.fromarray(x.repeat(scale, 0).repeat(scale, 1)) for x in frames
-    ]
-    milliseconds = max(20, 5000 // len(frames))
-    frames[0].save(
-        args.gif,
-        save_all=True,
-        append_images=frames[1:],
-        duration=[milliseconds] * (len(frames) - 2) + [1500, 1500],
-        loop=0,
-    )
     print(
         f'wrote {args.gif}: {given} of {number} patches given, at the end the '
         'original'

@@ -1,6 +1,7 @@
 """Draw the features of every patch as colours: their principal components.
 
-    python tools/visualization/pca.py CONFIG CHECKPOINT IMAGE ...
+    python tools/visualization/pca.py IMAGE ...
+        [--config CONFIG --checkpoint CHECKPOINT]
         [--out pca.png] [--layer -1] [--size SIDE]
 
 The components are those of all images together, so a colour means the same in

@@ -1,6 +1,7 @@
 """Draw what a pre-trained SAIM predicts (Fig. 3 of the paper).
 
-    python tools/visualization/reconstruction.py CONFIG CHECKPOINT IMAGE ...
+    python tools/visualization/reconstruction.py IMAGE ...
+        [--config CONFIG --checkpoint CHECKPOINT]
         [--out reconstruction.png] [--seed 0] [--orders 1] [--size SIDE]
         [--mae MAE_CONFIG MAE_CHECKPOINT]
 

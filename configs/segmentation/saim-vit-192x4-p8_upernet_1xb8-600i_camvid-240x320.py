@@ -24,7 +24,7 @@ model = dict(
         patch_size=8,
         out_indices=[0, 1, 2, 3],
         drop_path_rate=0.0,
-        init_cfg=dict(checkpoint='work_dirs/camvid/pretrain/iter_500.pth'),
+        init_cfg=dict(checkpoint='work_dirs/camvid/pretrain/iter_2000.pth'),
     ),
     # Strides 4, 8, 16, 32.
     neck=dict(embed_dim=192, rescales=[2, 1, 0.5, 0.25]),
@@ -37,9 +37,9 @@ optim_wrapper = dict(
     # In so few steps the lower blocks would hardly move at decayed rates.
     paramwise_cfg=dict(layer_decay_rate=1.0),
 )
-train_cfg = dict(max_iters=200, val_interval=100)
+train_cfg = dict(max_iters=600, val_interval=200)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(end=50)
-param_scheduler[1].update(begin=50, end=200)
-default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=100))
+param_scheduler[1].update(begin=50, end=600)
+default_hooks = dict(logger=dict(interval=20), checkpoint=dict(interval=200))
 auto_scale_lr = dict(base_batch_size=8)

@@ -7,7 +7,7 @@ pipeline[0].update(crop_ratio_range=(0.08, 0.4))
 train_dataloader = dict(
     dataset=dict(data_root='data/camvid/images/train/', pipeline=pipeline)
 )
-train_cfg = dict(max_iters=500)
+train_cfg = dict(max_iters=2000)
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(T_max=400, end=500)
-default_hooks = dict(checkpoint=dict(interval=250))
+param_scheduler[1].update(T_max=1900, end=2000)
+default_hooks = dict(checkpoint=dict(interval=500))

@@ -1,0 +1,62 @@
+"""How Sphinx builds the documentation: `make docs`."""
+
+import sys
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from saim_mm import __version__  # noqa: E402
+
+project = 'saim_mm'
+author = 'the saim_mm authors'
+release = version = __version__
+extensions = [
+    'myst_parser',
+    'sphinx.ext.autodoc',
+    'sphinx.ext.napoleon',
+    'sphinx.ext.viewcode',
+]
+html_theme = 'furo'
+html_title = f'saim_mm {release}'
+exclude_patterns = ['_build', 'zoo_table.md']
+myst_enable_extensions = ['dollarmath']
+myst_heading_anchors = 3
+autodoc_member_order = 'bysource'
+autodoc_typehints = 'none'  # the docstrings have them
+# Base classes of the toolboxes document themselves in their own format.
+autodoc_inherit_docstrings = False
+
+
+def zoo_table():
+    """The models of configs/*/metafile.yml, as tables in Markdown."""
+    lines = []
+    for task in ('pretrain', 'classification', 'detection', 'segmentation'):
+        path = ROOT / 'configs' / task / 'metafile.yml'
+        lines += [
+            f'## {task.capitalize()}\n',
+            '| name | parameters | results | whose | weights |',
+            '| --- | --- | --- | --- | --- |',
+        ]
+        for model in yaml.safe_load(path.read_text())['Models']:
+            metadata = model['Metadata']
+            results = '; '.join(
+                f'{name}: {value}'
+                for result in model['Results'] or []
+                for name, value in result['Metrics'].items()
+            )
+            whose = metadata.get('Results From', '').strip()
+            weights = model['Weights']
+            if weights.endswith('//none/'):
+                weights = ''
+            lines.append(
+                f'| {model["Name"]} | {metadata["Parameters"] / 1e6:.1f} M '
+                f'| {results} | {whose} | {weights and "in the package"} |'
+            )
+        lines.append('')
+    return '\n'.join(lines)
+
+
+(Path(__file__).parent / 'zoo_table.md').write_text(zoo_table())
