@@ -28,7 +28,12 @@ from .optim import (  # noqa: E402
 )
 from .order import PredictionOrder  # noqa: E402
 from .pyramid import SimpleFeaturePyramid  # noqa: E402
+from .reproducible import (  # noqa: E402
+    ReproducibleSampler,
+    StepSeedHook,
+)
 from .runner import SAIMRunner  # noqa: E402
+from .safety import NonFiniteHook, SafeCheckpointHook  # noqa: E402
 from .target import SmoothedPatchTarget  # noqa: E402
 from .transforms import LoadRandomResizedCrop  # noqa: E402
 from .version import __version__  # noqa: E402
@@ -39,6 +44,7 @@ __all__ = [
     'LayerDecayOptimWrapperConstructor',
     'LoadRandomResizedCrop',
     'MergedOptimWrapperConstructor',
+    'NonFiniteHook',
     'SAIM',
     'SAIMDecoder',
     'SAIMHead',
@@ -46,6 +52,9 @@ __all__ = [
     'SAIMViT',
     'PredictionOrder',
     'ReconstructionHook',
+    'ReproducibleSampler',
+    'SafeCheckpointHook',
+    'StepSeedHook',
     'SimpleFeaturePyramid',
     'SmoothedPatchTarget',
     'UnlabelledImages',

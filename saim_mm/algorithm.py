@@ -2,6 +2,7 @@
 
 from typing import Optional, Union
 
+from mmengine.dist import get_dist_info
 from mmengine.registry import MODELS
 from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
@@ -97,11 +98,28 @@ class SAIM(BaseSelfSupervisor):
         self.backbone.pos_embed.requires_grad = False
 
     def draw_order(self, images: Tensor) -> PredictionOrder:
-        """Draw the order in which each image's patches are predicted."""
+        """Draw the order in which each image's patches are predicted.
+
+        In distributed training each process draws for all, and takes those of
+        its own images: image j of process r is number j * processes + r. With
+        the same seed everywhere (:class:`~saim_mm.StepSeedHook`) the orders do
+        not depend on the number of processes.
+
+        Args:
+            images (Tensor): (B, 3, H, W).
+
+        Returns:
+            PredictionOrder: Of B images.
+        """
+        rank, processes = get_dist_info()
         rows, columns = self.backbone.patch_resolution
-        return PredictionOrder.draw(
-            self.order, len(images), rows * columns, images.device
+        order = PredictionOrder.draw(
+            self.order,
+            len(images) * processes,
+            rows * columns,
+            images.device,
         )
+        return PredictionOrder(order.indices[rank::processes])
 
     def predict_patches(
         self, images: Tensor, order: PredictionOrder

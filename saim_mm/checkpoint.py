@@ -1,6 +1,7 @@
 """Checkpoints: safetensors, or pickles of which nothing is executed."""
 
 import argparse
+import os
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Optional, Union
@@ -147,7 +148,7 @@ def write_weights(
     """
     path = Path(filename)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(path.name + '.part')
+    part = part_of(path)
     if path.suffix == '.safetensors':
         from safetensors.torch import save
 
@@ -160,4 +161,37 @@ def write_weights(
         )
     else:
         torch.save({key: weights} if key else weights, part)
-    part.replace(path)
+    finish(path)
+
+
+def part_of(path: Path) -> Path:
+    """Where a file is written, until it is whole."""
+    return path.with_name(path.name + '.part')
+
+
+def finish(path: Path) -> None:
+    """Put what was written to :func:`part_of` in place, if power fails too.
+
+    Args:
+        path (Path): The place.
+    """
+    with open(part_of(path), 'rb') as file:
+        os.fsync(file.fileno())
+    part_of(path).replace(path)
+    # The new name, too, is to be on the disk.
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, whole or not at all.
+
+    Args:
+        path (Path): The file.
+        content (bytes): Its content.
+    """
+    part_of(path).write_bytes(content)
+    finish(path)

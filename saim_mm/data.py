@@ -14,6 +14,8 @@ from mmengine.registry import DATASETS
 from mmpretrain.datasets import CustomDataset
 from PIL import Image
 
+from .reproducible import Draw, seeded
+
 EXTENSIONS = (
     '.jpg',
     '.jpeg',
@@ -136,6 +138,22 @@ class UnlabelledImages(CustomDataset):
                 f'{field}: must hold at least one image, with a name that '
                 f'ends in one of {sorted(self.extensions)}'
             ) from error
+
+    def __getitem__(self, idx: int) -> dict:
+        """Load and transform an image, or another if it cannot be read.
+
+        Args:
+            idx (int): Index of the image; of a
+                :class:`~saim_mm.reproducible.Draw` the crop depends on its key
+                alone.
+
+        Returns:
+            dict: What the pipeline returns.
+        """
+        if not isinstance(idx, Draw):
+            return super().__getitem__(idx)
+        with seeded(idx.key):
+            return super().__getitem__(int(idx))
 
     def prepare_data(self, idx: int) -> Optional[dict]:
         """Load and transform an image.

@@ -11,6 +11,7 @@ import torch.distributed
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
+from mmengine.dist import master_only
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.optim import BaseOptimWrapper
@@ -20,6 +21,10 @@ from torch import nn
 from torch.utils.data import Dataset
 
 from .algorithm import SAIM
+from .checkpoint import finish, part_of
+
+#: The checkpoint that a signal made.
+INTERRUPTED = 'interrupted.pth'
 
 
 @RUNNERS.register_module()
@@ -90,7 +95,9 @@ class SAIMRunner(Runner):
         loader = loop.dataloader
         model = unwrap(self.model)
         check_dataset(loader.dataset, model)
-        endless = isinstance(loader.sampler, InfiniteSampler)
+        endless = isinstance(loader.sampler, InfiniteSampler) or getattr(
+            loader.sampler, 'infinite', False
+        )
         if not endless and len(loader) == 0:
             raise ValueError(
                 f'train_dataloader.batch_size={loader.batch_size}: must be at '
@@ -114,6 +121,85 @@ class SAIMRunner(Runner):
             )
         return super().build_optim_wrapper(optim_wrapper)
 
+    @master_only
+    def save_checkpoint(
+        self, out_dir: str, filename: str, *args, **kwargs
+    ) -> None:
+        """Save a checkpoint, whole or not at all.
+
+        MMEngine writes into the final file, so that a process that is killed
+        while it writes leaves a broken one.
+
+        Args:
+            out_dir (str): The folder.
+            filename (str): The file's name.
+            *args, **kwargs: As for MMEngine's.
+
+        Raises:
+            OSError: If it cannot be written; what was there is as before.
+        """
+        if '://' in str(out_dir):
+            super().save_checkpoint(out_dir, filename, *args, **kwargs)
+            return
+        path = Path(out_dir, filename)
+        try:
+            super().save_checkpoint(
+                out_dir, part_of(path).name, *args, **kwargs
+            )
+            finish(path)
+        except (OSError, RuntimeError) as error:
+            part_of(path).unlink(missing_ok=True)
+            raise OSError(
+                f'{path}: not written ({error}); the checkpoints before it '
+                'are as they were'
+            ) from error
+
+    def load_or_resume(self) -> None:
+        """Load or resume, from the last checkpoint that is whole."""
+        if self._has_loaded or not self._resume or self._load_from is not None:
+            super().load_or_resume()
+            return
+        for path in find_checkpoints(self.work_dir):
+            try:
+                self.resume(str(path))
+            except ValueError as error:
+                self.logger.warning(f'Not resumed from it: {error}')
+                continue
+            self.logger.info(f'Resumed from the last checkpoint, {path}')
+            self._has_loaded = True
+            return
+        self.logger.info(
+            f'No checkpoint in {self.work_dir} to resume from: training '
+            'starts at the beginning'
+        )
+
+    def resume(self, filename: str, *args, **kwargs) -> None:
+        """Resume, also in the middle of an epoch.
+
+        Args:
+            filename (str): The checkpoint.
+            *args, **kwargs: As for MMEngine's.
+        """
+        super().resume(filename, *args, **kwargs)
+        done = self._loaded_meta.get('images_of_epoch', 0)
+        sampler = self.train_dataloader.sampler
+        if done and hasattr(sampler, 'skip'):
+            sampler.skip(done // self.world_size)
+
+    def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
+        """Load weights.
+
+        Args:
+            filename (str): The checkpoint.
+            *args, **kwargs: As for MMEngine's.
+
+        Returns:
+            dict: The checkpoint.
+        """
+        checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        self._loaded_meta = checkpoint.get('meta') or {}
+        return checkpoint
+
     def _maybe_compile(self, target: str) -> None:
         """Compile what can be compiled without a break in the graph.
 
@@ -132,6 +218,32 @@ class SAIMRunner(Runner):
             **{'fullgraph': True, 'dynamic': False, **options},
         )
         self.logger.info('The first iteration compiles, which takes minutes.')
+
+
+def find_checkpoints(work_dir: Union[str, Path]) -> list[Path]:
+    """The checkpoints of a training, the newest first.
+
+    Args:
+        work_dir (str | Path): Its folder.
+
+    Returns:
+        list[Path]: First the one that the file ``last_checkpoint`` names, if
+        it is there; then the others by the time that they were written.
+    """
+    folder = Path(work_dir)
+    found = [
+        path
+        for path in folder.glob('*.pth')
+        if path.name == INTERRUPTED
+        or re.fullmatch(r'(epoch|iter)_\d+\.pth', path.name)
+    ]
+    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    pointer = folder / 'last_checkpoint'
+    if pointer.is_file():
+        # It may be empty, or of a folder that was moved.
+        last = Path(pointer.read_text())
+        found.sort(key=lambda path: path.name != last.name)
+    return found
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -5,8 +5,11 @@ custom_imports = dict(imports=['saim_mm'], allow_failed_imports=False)
 runner_type = 'SAIMRunner'
 
 default_hooks = dict(
-    checkpoint=dict(type='CheckpointHook', interval=1, max_keep_ckpts=3)
+    # keep_every=100: of every hundredth epoch for good.
+    checkpoint=dict(type='SafeCheckpointHook', interval=1, max_keep_ckpts=3),
+    # What is random depends on the seed and the iteration alone.
+    step_seed=dict(type='StepSeedHook'),
+    # policy='skip' or 'restore' goes on after a loss that is not finite.
+    non_finite=dict(type='NonFiniteHook'),
 )
-
-# Every process draws its own crops and orders.
 randomness = dict(seed=0, diff_rank_seed=True)

@@ -6,5 +6,9 @@ custom_imports = dict(
 # MMEngine's Runner, after a look at what this machine can do.
 runner_type = 'SAIMRunner'
 
-default_hooks = dict(checkpoint=dict(max_keep_ckpts=3))
+default_hooks = dict(
+    checkpoint=dict(type='SafeCheckpointHook', max_keep_ckpts=3),
+    step_seed=dict(type='StepSeedHook'),
+    non_finite=dict(type='NonFiniteHook'),
+)
 randomness = dict(seed=0, diff_rank_seed=True)

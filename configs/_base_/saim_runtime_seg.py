@@ -13,12 +13,14 @@ default_hooks = dict(
     logger=dict(type='LoggerHook', interval=50, log_metric_by_epoch=False),
     param_scheduler=dict(type='ParamSchedulerHook'),
     checkpoint=dict(
-        type='CheckpointHook',
+        type='SafeCheckpointHook',
         by_epoch=False,
         interval=16000,
         max_keep_ckpts=3,
     ),
     sampler_seed=dict(type='DistSamplerSeedHook'),
     visualization=dict(type='SegVisualizationHook'),
+    step_seed=dict(type='StepSeedHook'),
+    non_finite=dict(type='NonFiniteHook'),
 )
 randomness = dict(seed=0, diff_rank_seed=True)

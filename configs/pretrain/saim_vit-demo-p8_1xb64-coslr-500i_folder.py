@@ -6,7 +6,7 @@ _base_ = ['saim_vit-demo-p4_1xb64-coslr-40e_digits.py']
 model = dict(backbone=dict(img_size=64, patch_size=8))
 
 train_dataloader = dict(
-    sampler=dict(_delete_=True, type='InfiniteSampler', shuffle=True),
+    sampler=dict(type='ReproducibleSampler', infinite=True),
     dataset=dict(
         data_root='data/images/',
         pipeline=[

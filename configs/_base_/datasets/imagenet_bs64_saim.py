@@ -18,6 +18,7 @@ train_pipeline = [
 train_dataloader = dict(
     batch_size=64,
     drop_last=True,
+    sampler=dict(_delete_=True, type='ReproducibleSampler'),
     # An inherited one carries a scope, which MMEngine hands to the function.
     collate_fn=dict(_delete_=True, type='default_collate'),
     dataset=dict(

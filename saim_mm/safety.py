@@ -1,0 +1,366 @@
+"""Hooks for training that lasts weeks: nothing that happens loses much."""
+
+import functools
+import math
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from mmengine.dist import all_reduce, is_main_process
+from mmengine.hooks import CheckpointHook, Hook
+from mmengine.optim import AmpOptimWrapper
+from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from .checkpoint import write_whole
+from .errors import check
+from .runner import INTERRUPTED, find_checkpoints, unwrap
+
+#: Exit status after SIGTERM, as shells have it: 128 + 15.
+TERMINATED = 143
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook``, for what happens in weeks.
+
+    It writes the new checkpoint, then the pointer to it, then removes the
+    oldest, so there is always one that is whole. (:class:`SAIMRunner` writes
+    them beside their place and renames them.) On SIGTERM or SIGUSR1, which
+    clusters send before they stop a job, it saves ``interrupted.pth`` after
+    the current iteration and leaves with status 143; ``--resume`` goes on from
+    there. Before training it looks whether the folder can be written, and
+    whether the disk has room.
+
+    Args:
+        keep_every (int, optional): Checkpoints of multiples of this many
+            epochs (iterations) are never removed. Defaults to None.
+        **kwargs: As for MMEngine's ``CheckpointHook``; ``max_keep_ckpts`` is
+            how many of the last are kept.
+
+    Raises:
+        ValueError: If ``keep_every`` is not positive.
+        OSError: Before training, if the folder cannot be written or the disk
+            has no room for one checkpoint.
+    """
+
+    def __init__(self, *args, keep_every: Optional[int] = None, **kwargs):
+        check(
+            keep_every is None or keep_every > 0,
+            'default_hooks.checkpoint.keep_every',
+            keep_every,
+            'positive, or None',
+        )
+        super().__init__(*args, **kwargs)
+        self.keep_every = keep_every
+        self.signal: Optional[int] = None
+        self.handlers: dict[int, Any] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Look at the disk, and listen for signals.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        super().before_train(runner)
+        if is_main_process() and '://' not in self.out_dir:
+            self._check_disk(runner)
+        self.signal = None
+        if threading.current_thread() is threading.main_thread():
+            self.handlers = {
+                number: signal.signal(number, self._note)
+                for number in (signal.SIGTERM, signal.SIGUSR1)
+            }
+
+    def after_train(self, runner: Runner) -> None:
+        """Listen no more.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.handlers = {}
+        super().after_train(runner)
+
+    def _note(self, number: int, _: Any) -> None:
+        self.signal = number
+
+    def _check_disk(self, runner: Runner) -> None:
+        """Refuse a folder that checkpoints cannot be written to."""
+        folder = Path(self.out_dir)
+        field = f'work_dir={str(folder)!r}'
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_whole(folder / '.can_be_written', b'')
+            (folder / '.can_be_written').unlink()
+        except OSError as error:
+            raise OSError(
+                f'{field}: cannot be written, so no checkpoint could be kept '
+                f'({error}); set another with --work-dir'
+            ) from error
+        # Weights, and AdamW's two averages of those that are trained.
+        size = sum(
+            p.numel() * p.element_size() * (3 if p.requires_grad else 1)
+            for p in unwrap(runner.model).parameters()
+        )
+        free = shutil.disk_usage(folder).free
+        number = max(self.max_keep_ckpts, 0) + 1
+        message = (
+            f'{field}: the disk has {free / 2**30:.2f} GiB left, and a '
+            f'checkpoint takes {size / 2**30:.2f}'
+        )
+        if free < size:
+            raise OSError(f'{message}; free some, or set another --work-dir')
+        if free < number * size:
+            runner.logger.warning(
+                f'{message}, of which {number} are on it at a time'
+            )
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Save, and leave if a signal came.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Number of the batch.
+            data_batch (dict, optional): Not used.
+            outputs (dict, optional): Not used.
+        """
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        came = self.signal is not None
+        if runner.world_size > 1:
+            # All have to agree, and asking in every iteration would cost.
+            if (runner.iter + 1) % 10:
+                return
+            flag = torch.tensor(float(came))
+            all_reduce(flag, op='max')
+            came = bool(flag)
+        if came:
+            self._leave(runner)
+
+    def _leave(self, runner: Runner) -> None:
+        done = runner.iter + 1
+        meta = dict(epoch=runner.epoch, iter=done)
+        loop = runner.train_loop
+        if isinstance(loop, EpochBasedTrainLoop):
+            # How much of this epoch --resume leaves out, in images of all.
+            batches = done - runner.epoch * len(loop.dataloader)
+            meta['images_of_epoch'] = (
+                batches * loop.dataloader.batch_size * runner.world_size
+            )
+        runner.save_checkpoint(
+            self.out_dir,
+            INTERRUPTED,
+            meta=meta,
+            by_epoch=False,
+            backend_args=self.backend_args,
+        )
+        self._point_at(runner, INTERRUPTED)
+        runner.logger.warning(
+            f'Received signal {self.signal or "in another process"}: saved '
+            f'{self.out_dir}/{INTERRUPTED} after iteration {done}; --resume '
+            'goes on from there'
+        )
+        raise SystemExit(TERMINATED)
+
+    def _point_at(self, runner: Runner, filename: str) -> None:
+        """Write MMEngine's pointer to the last checkpoint, whole."""
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        if is_main_process():
+            write_whole(
+                Path(runner.work_dir, 'last_checkpoint'),
+                self.last_ckpt.encode(),
+            )
+
+    def _save_checkpoint_with_step(
+        self, runner: Runner, step: int, meta: dict
+    ) -> None:
+        """MMEngine's, which removes the oldest before it writes the new."""
+        outdated = None
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            ids = self.keep_ckpt_ids
+            if len(ids) == self.max_keep_ckpts:
+                outdated = ids.popleft()
+            ids.append(step)
+            runner.message_hub.update_info('keep_ckpt_ids', list(ids))
+        filename = self.filename_tmpl.format(step)
+        # It is part of what is saved.
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir,
+            filename,
+            self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            backend_args=self.backend_args,
+            **self.args,
+        )
+        self._point_at(runner, filename)
+        if not is_main_process():
+            return
+        if outdated and (not self.keep_every or outdated % self.keep_every):
+            self._remove(self.filename_tmpl.format(outdated))
+        self._remove(INTERRUPTED)
+
+    def _remove(self, filename: str) -> None:
+        path = self.file_backend.join_path(self.out_dir, filename)
+        if self.file_backend.isfile(path):
+            self.file_backend.remove(path)
+        elif self.file_backend.isdir(path):  # of DeepSpeed
+            self.file_backend.rmtree(path)
+
+
+@HOOKS.register_module()
+class NonFiniteHook(Hook):
+    """Looks at every loss and gradient, and acts if one is not finite.
+
+    The log says in which iteration and process, of which files, and how large
+    the gradients are. A step whose gradients are not finite is never made.
+    (``AmpOptimWrapper``'s scaler leaves out steps itself: of it and of
+    MMEngine's strategies only the loss is looked at.)
+
+    Args:
+        policy (str): 'stop'; 'skip', leave the step out; or 'restore', set
+            weights and optimiser back to the last checkpoint and go on with
+            the next images. Defaults to 'stop'.
+        max_times (int): After how many steps left out training stops all the
+            same. Defaults to 10.
+
+    Raises:
+        ValueError: If an argument is not as above.
+        FloatingPointError: If training stops.
+    """
+
+    priority = 'VERY_HIGH'
+    policies = ('stop', 'skip', 'restore')
+
+    def __init__(self, policy: str = 'stop', max_times: int = 10) -> None:
+        check(
+            policy in self.policies,
+            'NonFiniteHook.policy',
+            policy,
+            f'one of {list(self.policies)}',
+        )
+        check(max_times > 0, 'NonFiniteHook.max_times', max_times, 'positive')
+        self.policy = policy
+        self.max_times = max_times
+        self.times = 0
+        self.norm = 0.0
+
+    def before_train(self, runner: Runner) -> None:
+        """Put a look at the gradients before every step of the optimiser.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        wrapper = runner.optim_wrapper
+        if isinstance(wrapper, AmpOptimWrapper):
+            return
+        step = wrapper.step
+
+        @functools.wraps(step)
+        def step_if_finite(**kwargs) -> None:
+            self.norm = gradient_norm(wrapper.optimizer).item()
+            if math.isfinite(self.norm):
+                step(**kwargs)
+
+        wrapper.step = step_if_finite
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Act.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Number of the batch.
+            data_batch (dict, optional): The batch, with the names of files.
+            outputs (dict, optional): The losses.
+
+        Raises:
+            FloatingPointError: If the policy is to stop, or it happened too
+                often.
+        """
+        losses = {
+            name: float(torch.as_tensor(value).detach().mean())
+            for name, value in (outputs or {}).items()
+            if 'loss' in name and not isinstance(value, (list, tuple))
+        }
+        norm, self.norm = self.norm, 0.0
+        if all(map(math.isfinite, [*losses.values(), norm])):
+            return
+        samples = (data_batch or {}).get('data_samples') or []
+        message = (
+            f'not finite in iteration {runner.iter + 1}, process '
+            f'{runner.rank}: loss {losses}, norm of the gradients {norm:g}; '
+            f'its files: {[s.get("img_path", "?") for s in samples]}'
+        )
+        # Of the loss alone one process may know; the gradients are shared.
+        self.times += not math.isfinite(norm)
+        if self.policy == 'stop' or self.times > self.max_times:
+            raise FloatingPointError(
+                f'{message}. NonFiniteHook.policy={self.policy!r}, '
+                f'max_times={self.max_times}: stopped; the last checkpoint is '
+                'from before. A smaller learning rate, '
+                'optim_wrapper.clip_grad or float32 may help'
+            )
+        runner.logger.error(f'{message}; the step is left out')
+        if self.policy == 'restore' and not math.isfinite(norm):
+            self._restore(runner)
+
+    def _restore(self, runner: Runner) -> None:
+        for path in find_checkpoints(runner.work_dir):
+            try:
+                checkpoint = runner.load_checkpoint(str(path))
+            except ValueError as error:
+                runner.logger.warning(f'not restored: {error}')
+                continue
+            if 'optimizer' in checkpoint:
+                groups = runner.optim_wrapper.param_groups
+                rates = [group['lr'] for group in groups]  # of now
+                runner.optim_wrapper.load_state_dict(checkpoint['optimizer'])
+                groups = runner.optim_wrapper.param_groups
+                for group, rate in zip(groups, rates):
+                    group['lr'] = rate
+            runner.logger.warning(f'Weights and optimiser are those of {path}')
+            return
+        runner.logger.warning('No checkpoint to restore yet')
+
+
+def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor:
+    """The norm of all gradients together.
+
+    Args:
+        optimizer (torch.optim.Optimizer): The optimiser.
+
+    Returns:
+        Tensor: A scalar; 0 without any gradient.
+    """
+    gradients = [
+        parameter.grad
+        for group in optimizer.param_groups
+        for parameter in group['params']
+        if parameter.grad is not None
+    ]
+    if not gradients:
+        return torch.zeros(())
+    return torch.linalg.vector_norm(
+        torch.stack([norm.float() for norm in torch._foreach_norm(gradients)])
+    )

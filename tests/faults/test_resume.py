@@ -1,0 +1,337 @@
+"""Training goes on as if nothing had happened."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import ROOT, TINY
+from mmengine.config import Config
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+
+import saim_mm
+from saim_mm import ReproducibleSampler, SAIMRunner
+from saim_mm.checkpoint import load_from_local
+from saim_mm.reproducible import Draw
+from saim_mm.runner import find_checkpoints
+
+FOLDER = 'configs/pretrain/saim_vit-demo-p8_1xb64-coslr-500i_folder.py'
+IMAGENET = 'configs/pretrain/saim_vit-base-p16_32xb64-amp-coslr-300e_in1k.py'
+
+
+@pytest.fixture(scope='module')
+def images(photos, tmp_path_factory):
+    """Twenty-two tiles, and a broken one among them."""
+    folder = tmp_path_factory.mktemp('images')
+    for path in sorted(photos.iterdir())[:22]:
+        (folder / path.name).symlink_to(path)
+    (folder / 'broken.jpg').write_bytes(b'\xff\xd8\xff\xe0 and no more')
+    return folder
+
+
+def config(images, work_dir, epochs=None, iters=None, workers=0):
+    """Of a tiny pre-training, by epochs of 5 iterations or by iterations."""
+    cfg = Config.fromfile(FOLDER if epochs is None else IMAGENET)
+    cfg.model.backbone.update(arch=TINY, img_size=32, patch_size=8)
+    loader = cfg.train_dataloader
+    loader.dataset.data_root = str(images)
+    loader.dataset.pipeline[0].scale = 32
+    loader.update(
+        batch_size=4,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=False,
+    )
+    cfg.optim_wrapper.type = 'OptimWrapper'
+    cfg.optim_wrapper.optimizer.lr = 1e-3
+    cfg.default_hooks.checkpoint.interval = 1
+    cfg.default_hooks.logger.interval = 1
+    if epochs is None:
+        cfg.train_cfg.max_iters = iters
+    else:
+        cfg.train_cfg.max_epochs = epochs
+        cfg.param_scheduler = [
+            dict(
+                type='CosineAnnealingLR',
+                T_max=epochs,
+                by_epoch=True,
+                begin=0,
+                end=epochs,
+                convert_to_iter_based=True,
+            )
+        ]
+    cfg.work_dir = str(work_dir)
+    cfg.env_cfg.mp_cfg.opencv_num_threads = 1
+    return cfg
+
+
+COUNT = iter(range(1000))
+
+
+def train(cfg, resume=False, hooks=()):
+    """Train in this process; returns the runner."""
+    cfg = cfg.copy()
+    cfg.resume = resume
+    cfg.experiment_name = f'faults_{next(COUNT)}'
+    cfg.visualizer.name = cfg.experiment_name
+    cfg.custom_hooks = list(hooks)
+    runner = SAIMRunner.from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def weights(path):
+    return load_from_local(path)['state_dict']
+
+
+def assert_same(first, second):
+    assert first.keys() == second.keys()
+    for name, value in first.items():
+        assert torch.equal(value, second[name]), name
+
+
+@HOOKS.register_module()
+class StopAfter(Hook):
+    """Raises after an iteration, when all other hooks have run."""
+
+    priority = 'LOWEST'
+
+    def __init__(self, iteration, number=None):
+        self.iteration, self.number = iteration, number
+
+    def after_train_iter(self, runner, *args, **kwargs):
+        if runner.iter + 1 == self.iteration:
+            if self.number is None:
+                raise KeyboardInterrupt
+            os.kill(os.getpid(), self.number)
+
+
+def test_draws():
+    """Every pass has every image once; processes share a pass."""
+    data = range(10)
+    sampler = ReproducibleSampler(data, seed=3)
+    passes = []
+    for epoch in (0, 1, 0):
+        sampler.set_epoch(epoch)
+        draws = list(sampler)
+        assert sorted(draws) == list(data) and len(sampler) == 10
+        passes.append([(int(d), d.key) for d in draws])
+    assert passes[0] == passes[2] != passes[1]
+    assert len({key for p in passes[:2] for _, key in p}) == 20
+
+    endless = ReproducibleSampler(data, seed=3, infinite=True)
+    stream = [(int(d), d.key) for d, _ in zip(endless, range(25))]
+    assert [i for i, _ in stream[:10]] == [i for i, _ in passes[0]]
+    assert sorted(i for i, _ in stream[10:20]) == list(data)
+    endless.skip(7)
+    assert [(int(d), d.key) for d, _ in zip(endless, range(18))] == stream[7:]
+
+    parts = []
+    for rank in range(3):
+        sampler = ReproducibleSampler(data, seed=3)
+        sampler.rank, sampler.world_size, sampler.num_samples = rank, 3, 4
+        parts.append(list(sampler))
+    together = [d for row in zip(*parts) for d in row]
+    assert together[:10] == [i for i, _ in passes[0]]
+    assert [len(p) for p in parts] == [4, 4, 4]
+
+
+def test_a_draw_is_a_crop(images):
+    """The same pixels, whenever and in whichever process."""
+    cfg = config(images, 'none', iters=1)
+    dataset = saim_mm.UnlabelledImages(
+        **{
+            k: v
+            for k, v in cfg.train_dataloader.dataset.items()
+            if k != 'type'
+        }
+    )
+    torch.manual_seed(1)
+    first = dataset[Draw(3, (0, 7))]['inputs']
+    state = torch.get_rng_state()
+    assert torch.equal(first, dataset[Draw(3, (0, 7))]['inputs'])
+    assert not torch.equal(first, dataset[Draw(3, (0, 8))]['inputs'])
+    assert not torch.equal(dataset[3]['inputs'], dataset[3]['inputs'])
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize('length', [dict(epochs=3), dict(iters=13)])
+def test_killed_and_resumed(images, tmp_path, length):
+    """The same weights to the bit, by epochs and by iterations."""
+    straight = train(config(images, tmp_path / 'a', **length))
+    cfg = config(images, tmp_path / 'b', **length)
+    for iteration, resume in ((8, False), (11, True)):
+        with pytest.raises(KeyboardInterrupt):
+            train(cfg, resume, [dict(type='StopAfter', iteration=iteration)])
+    resumed = train(cfg, True)
+    assert resumed.iter == straight.iter
+    assert_same(straight.model.state_dict(), resumed.model.state_dict())
+    for first, second in zip(
+        straight.optim_wrapper.param_groups, resumed.optim_wrapper.param_groups
+    ):
+        assert first['lr'] == second['lr']
+
+
+def test_loading_processes_change_nothing(images, tmp_path):
+    runners = [
+        train(config(images, tmp_path / str(n), epochs=2, workers=n))
+        for n in (0, 2)
+    ]
+    assert_same(*(runner.model.state_dict() for runner in runners))
+
+
+def test_a_signal_in_the_middle_of_an_epoch(images, tmp_path):
+    straight = train(config(images, tmp_path / 'a', epochs=3))
+    cfg = config(images, tmp_path / 'b', epochs=3)
+    for iteration, number in ((3, signal.SIGTERM), (9, signal.SIGUSR1)):
+        with pytest.raises(SystemExit, match='143'):
+            hook = dict(type='StopAfter', iteration=iteration, number=number)
+            train(cfg, True, [hook])
+        last = find_checkpoints(cfg.work_dir)[0]
+        assert last.name == 'interrupted.pth'
+        # The signal is seen after the iteration in which it came, or one on.
+        done = load_from_local(last)['meta']['iter']
+        assert done in (iteration, iteration + 1)
+    resumed = train(cfg, True)
+    assert resumed.iter == straight.iter == 15
+    assert_same(straight.model.state_dict(), resumed.model.state_dict())
+    assert not (tmp_path / 'b/interrupted.pth').exists()
+
+
+def test_what_is_kept(images, tmp_path):
+    """The last two, and every third for good; nothing half written."""
+    cfg = config(images, tmp_path, iters=8)
+    cfg.default_hooks.checkpoint.update(max_keep_ckpts=2, keep_every=3)
+    train(cfg)
+    assert sorted(p.name for p in tmp_path.glob('*.pth*')) == [
+        'iter_3.pth',
+        'iter_6.pth',
+        'iter_7.pth',
+        'iter_8.pth',
+    ]
+    assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_8.pth')
+
+
+@pytest.mark.parametrize('pointer', ['', 'gone/iter_9.pth', None])
+def test_the_last_whole_checkpoint_is_found(images, tmp_path, pointer):
+    cfg = config(images, tmp_path, iters=4)
+    straight = train(cfg)
+    broken = tmp_path / 'iter_4.pth'
+    broken.write_bytes(broken.read_bytes()[:-1000])
+    if pointer is not None:
+        (tmp_path / 'last_checkpoint').write_text(pointer)
+    resumed = train(cfg, True)
+    assert_same(straight.model.state_dict(), resumed.model.state_dict())
+    assert_same(weights(tmp_path / 'iter_4.pth'), straight.model.state_dict())
+
+
+def test_nothing_to_resume(images, tmp_path):
+    assert train(config(images, tmp_path, iters=1), True).iter == 1
+
+
+def test_disk_is_full(images, tmp_path, monkeypatch):
+    """While writing: what was there stays. Before: nothing starts."""
+    cfg = config(images, tmp_path / 'a', iters=3)
+
+    def half(checkpoint, path, *args, **kwargs):
+        if 'iter_2' in str(path):
+            Path(path).write_bytes(b'half')
+            raise OSError(28, 'No space left on device')
+        torch.save(checkpoint, path)
+
+    with monkeypatch.context() as patch:
+        patch.setattr('mmengine.runner.runner.save_checkpoint', half)
+        with pytest.raises(
+            OSError, match='iter_2.pth: not written .*No space'
+        ):
+            train(cfg)
+    assert {p.name for p in (tmp_path / 'a').glob('iter*')} == {'iter_1.pth'}
+    assert find_checkpoints(cfg.work_dir)[0].name == 'iter_1.pth'
+
+    usage = type('Usage', (), dict(free=1000))
+    monkeypatch.setattr('shutil.disk_usage', lambda path: usage)
+    with pytest.raises(
+        OSError, match=r"work_dir='.*b': the disk has 0.00 GiB"
+    ):
+        train(config(images, tmp_path / 'b', iters=1))
+
+
+def test_folder_that_cannot_be_written(images, tmp_path, monkeypatch):
+    def refuse(path, content):
+        raise PermissionError(13, 'Permission denied')
+
+    monkeypatch.setattr('saim_mm.safety.write_whole', refuse)
+    with pytest.raises(OSError, match='cannot be written, so no checkpoint'):
+        train(config(images, tmp_path, iters=1))
+
+
+def start(path, work_dir, *options):
+    """A real training, in a process of its own."""
+    with open(Path(work_dir).with_suffix('.log'), 'a') as log:
+        return subprocess.Popen(
+            [
+                *(sys.executable, ROOT / 'tools/train.py', path),
+                *('--work-dir', work_dir, *options),
+            ],
+            env=dict(os.environ, OMP_NUM_THREADS='1'),
+            stdout=log,
+            stderr=log,
+        )
+
+
+def soak(images, tmp_path, kills, iters):
+    """Kill a training at random moments; compare with an undisturbed one."""
+    moments = random.Random(0)
+    cfg = config(images, tmp_path / 'run', iters=iters, workers=1)
+    cfg.dump(tmp_path / 'config.py')
+    straight, run = tmp_path / 'straight', tmp_path / 'run'
+    assert start(tmp_path / 'config.py', straight).wait() == 0
+    longest = 0.0
+    for kill in range(kills):
+        began = time.time()
+        before = len(find_checkpoints(run)) if run.exists() else 0
+        process = start(tmp_path / 'config.py', run, '--resume')
+        # Most of a run is starting: wait for the first new checkpoint, then
+        # any moment of the next ones; every fifth is killed while it starts.
+        if kill % 5 == 4:
+            time.sleep(moments.uniform(0, longest))
+        else:
+            newest = find_checkpoints(run)[:1] if before else []
+            while process.poll() is None and (
+                not run.exists() or find_checkpoints(run)[:1] == newest
+            ):
+                time.sleep(0.01)
+            longest = max(longest, time.time() - began)
+            time.sleep(moments.uniform(0, 0.2))
+        process.kill()
+        process.wait()
+    assert not (run / f'iter_{iters}.pth').exists(), 'all kills came too late'
+    assert start(tmp_path / 'config.py', run, '--resume').wait() == 0
+    assert_same(
+        weights(straight / f'iter_{iters}.pth'),
+        weights(run / f'iter_{iters}.pth'),
+    )
+
+
+def test_soak_short(images, tmp_path):
+    soak(images, tmp_path, kills=2, iters=100)
+
+
+@pytest.mark.slow
+def test_soak(photos, tmp_path):
+    """Fifty kills, with one broken image in a hundred."""
+    images = tmp_path / 'images'
+    images.mkdir()
+    for number in range(3):
+        for path in photos.iterdir():
+            (images / f'{number}_{path.name}').symlink_to(path)
+    number = len(list(images.iterdir()))
+    for broken in range(number // 100 + 1):
+        (images / f'broken_{broken}.jpg').write_bytes(b'\xff\xd8 broken')
+    soak(images, tmp_path, kills=50, iters=3000)
