@@ -13,7 +13,9 @@ from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import CustomDataset
 from PIL import Image
+from torch.utils.data import get_worker_info
 
+from .errors import check
 from .reproducible import Draw, seeded
 
 EXTENSIONS = (
@@ -78,19 +80,25 @@ def read_image(image: Union[str, Path, Image.Image, np.ndarray]) -> np.ndarray:
     return pixels
 
 
+class TooManyUnreadable(RuntimeError):
+    """More files cannot be read than the config allows."""
+
+
 @DATASETS.register_module()
 class UnlabelledImages(CustomDataset):
     """Every image in a folder and its sub-folders, without labels.
 
     Images of any mode (grey, RGBA, CMYK, palette, 16 bit) become three
-    channels of 8 bit. A file that cannot be read is named once in the log,
-    counted, and replaced by another, chosen at random.
+    channels of 8 bit. A file that cannot be read is named once in the log and
+    in ``report``, counted, and replaced by another, chosen at random.
 
     Args:
         data_root (str): The folder.
         pipeline (Sequence[dict]): Transforms; the first loads the image.
         extensions (Sequence[str]): File names that end so are images.
             Defaults to the common ones.
+        max_unreadable (float): Share of files that may be unreadable; if there
+            are more, and more than ten, training stops. Defaults to 0.1.
         **kwargs: As for mmpretrain's
             :class:`~mmpretrain.datasets.CustomDataset`.
 
@@ -104,8 +112,18 @@ class UnlabelledImages(CustomDataset):
         data_root: str,
         pipeline: Sequence[dict] = (),
         extensions: Sequence[str] = EXTENSIONS,
+        max_unreadable: float = 0.1,
         **kwargs,
     ) -> None:
+        check(
+            0 <= max_unreadable <= 1,
+            'dataset.max_unreadable',
+            max_unreadable,
+            'a share, 0 to 1',
+        )
+        self.max_unreadable = max_unreadable
+        #: Where unreadable files are listed: of training in the work_dir.
+        self.report: Optional[Path] = None
         super().__init__(
             data_root=data_root,
             pipeline=pipeline,
@@ -123,6 +141,20 @@ class UnlabelledImages(CustomDataset):
         self.unreadable = torch.zeros(
             len(self), dtype=torch.uint8
         ).share_memory_()
+        # What each worker reads now, or -1; the last: the main process.
+        self.reading = torch.full((257,), -1).share_memory_()
+
+    def being_read(self) -> list[str]:
+        """The files that loading processes are reading right now.
+
+        Returns:
+            list[str]: Their paths; of a process that died, its last one.
+        """
+        return [
+            self.get_data_info(index)['img_path']
+            for index in self.reading.tolist()
+            if index >= 0
+        ]
 
     def _find_samples(self) -> list:
         field = f"dataset.data_root='{self.data_root}'"
@@ -167,6 +199,9 @@ class UnlabelledImages(CustomDataset):
         """
         results = self.get_data_info(idx)
         path = results['img_path']
+        info = get_worker_info()
+        worker = min(info.id, 255) if info else 256
+        self.reading[worker] = idx
         for number, transform in enumerate(self.pipeline.transforms):
             try:
                 results = transform(results)
@@ -174,16 +209,32 @@ class UnlabelledImages(CustomDataset):
                 if number > 0:
                     raise
                 self._count_unreadable(idx, path, error)
-                return None
+                results = None
+                break
+        self.reading[worker] = -1
         return results
 
     def _count_unreadable(self, idx: int, path: str, error: Exception) -> None:
         if self.unreadable[idx]:
             return
         self.unreadable[idx] = 1
+        reason, number = str(error).strip(), int(self.unreadable.sum())
         print_log(
-            f'unreadable image, skipped: {path} ({str(error).strip()}); '
-            f'{self.unreadable.sum()} of {len(self)} so far',
+            f'unreadable image, skipped: {path} ({reason}); {number} of '
+            f'{len(self)} so far',
             logger='current',
             level=logging.WARNING,
         )
+        if self.report:
+            known = self.report.read_text() if self.report.exists() else ''
+            if f'{path}\t' not in known:
+                with open(self.report, 'a') as file:
+                    file.write(f'{path}\t{reason}\n')
+        if number > max(10, self.max_unreadable * len(self)):
+            raise TooManyUnreadable(
+                f'train_dataloader.dataset.max_unreadable='
+                f'{self.max_unreadable}: {number} of {len(self)} files are '
+                f'unreadable, the last {path} ({reason}); mend or remove them'
+                + (f', listed in {self.report}' if self.report else '')
+                + ', or allow more'
+            )

@@ -95,6 +95,8 @@ class SAIMRunner(Runner):
         loader = loop.dataloader
         model = unwrap(self.model)
         check_dataset(loader.dataset, model)
+        if hasattr(loader.dataset, 'report'):
+            loader.dataset.report = Path(self.work_dir, 'unreadable_files.txt')
         endless = isinstance(loader.sampler, InfiniteSampler) or getattr(
             loader.sampler, 'infinite', False
         )
@@ -105,6 +107,28 @@ class SAIMRunner(Runner):
                 'each process), or set train_dataloader.drop_last=False'
             )
         return loop
+
+    def train(self) -> nn.Module:
+        """Train.
+
+        Returns:
+            nn.Module: The trained model.
+
+        Raises:
+            RuntimeError: If a loading process died, with the files that were
+                being read.
+        """
+        try:
+            return super().train()
+        except RuntimeError as error:
+            if 'DataLoader worker' not in str(error):
+                raise
+            read = getattr(self.train_dataloader.dataset, 'being_read', list)
+            raise RuntimeError(
+                f'{str(error).strip()} What loading processes were reading: '
+                f'{read() or "unknown"}. One of these may be the cause; or '
+                'memory (fewer train_dataloader.num_workers)'
+            ) from error
 
     def build_optim_wrapper(self, optim_wrapper: dict) -> BaseOptimWrapper:
         """Build the optimiser.

@@ -1,11 +1,11 @@
 """LoadRandomResizedCrop: from a file to a crop, several times faster."""
 
 import io
+import warnings
 from collections.abc import Sequence
 from typing import Optional, Union
 
 import cv2
-import mmengine.fileio as fileio
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -14,6 +14,7 @@ from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image, UnidentifiedImageError
 
 from .errors import check
+from .files import Reader
 
 #: OpenCV's flags that decode a JPEG at 1 / 2, 1 / 4 or 1 / 8 of its size.
 REDUCED = {
@@ -22,6 +23,8 @@ REDUCED = {
     2: cv2.IMREAD_REDUCED_COLOR_2,
 }
 EXIF_ORIENTATION = 0x0112
+#: More pixels are taken for a decompression bomb.
+MAX_PIXELS = 2**28
 
 
 @TRANSFORMS.register_module()
@@ -50,11 +53,14 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         interpolation (str): 'bicubic' or 'bilinear'. Defaults to 'bicubic'.
         reducing_gap (float): At least 1; as Pillow's argument of that name.
             ``float('inf')`` always decodes at full size. Defaults to 2.
+        timeout (float): Seconds that reading a file may take before it is
+            tried again, three times in all. Defaults to 60.
         backend_args (dict, optional): Of MMEngine's file backend.
 
     Raises:
         ValueError: If an argument is not as above.
-        OSError: If a file is missing, not an image, or a truncated JPEG.
+        OSError: If a file is missing, not an image, a truncated JPEG, has more
+            than 2**28 pixels or cannot be read.
     """
 
     interpolations = ('bicubic', 'bilinear')
@@ -66,6 +72,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
         interpolation: str = 'bicubic',
         reducing_gap: float = 2.0,
+        timeout: float = 60.0,
         backend_args: Optional[dict] = None,
     ) -> None:
         check(
@@ -75,6 +82,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
             f'one of {list(self.interpolations)}',
         )
         check(reducing_gap >= 1, 'reducing_gap', reducing_gap, 'at least 1')
+        check(timeout > 0, 'timeout', timeout, 'positive (seconds)')
         super().__init__(
             scale,
             crop_ratio_range,
@@ -82,7 +90,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
             interpolation=interpolation,
         )
         self.reducing_gap = reducing_gap
-        self.backend_args = backend_args
+        self.read = Reader(timeout, backend_args)
 
     def transform(self, results: dict) -> dict:
         """Load and crop.
@@ -93,8 +101,9 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         Returns:
             dict: With the keys added.
         """
-        content = fileio.get(results['img_path'], self.backend_args)
+        content = self.read(results['img_path'])
         shape = jpeg_shape(content)
+        check_pixels(content, shape)
         image = None
         if shape is None:  # not a JPEG
             image = decode(content, cv2.IMREAD_COLOR)
@@ -176,6 +185,32 @@ def jpeg_shape(content: bytes) -> Optional[tuple[int, int]]:
     # Orientations 5 to 8 are turned by a quarter when they are decoded.
     turned = header.getexif().get(EXIF_ORIENTATION, 1) >= 5
     return (width, height) if turned else (height, width)
+
+
+def check_pixels(content: bytes, shape: Optional[tuple[int, int]]) -> None:
+    """Refuse an image that would fill the memory, before it is decoded.
+
+    Args:
+        content (bytes): A file.
+        shape (tuple[int, int], optional): Its size, if it is known.
+
+    Raises:
+        OSError: If it has more than ``MAX_PIXELS``.
+    """
+    if shape is None:
+        try:
+            with warnings.catch_warnings():  # Pillow's limit is another
+                warnings.simplefilter('ignore')
+                shape = Image.open(io.BytesIO(content)).size
+        except Image.DecompressionBombError as error:
+            raise OSError(str(error)) from None
+        except (OSError, ValueError, SyntaxError):
+            return  # OpenCV may know it
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise OSError(
+            f'{shape[0] * shape[1]:,} pixels: more than {MAX_PIXELS:,}, which '
+            'is taken for a decompression bomb'
+        )
 
 
 def decode(content: bytes, flag: int) -> np.ndarray:

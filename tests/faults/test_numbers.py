@@ -101,8 +101,7 @@ def test_restore(images, tmp_path):
         weights(tmp_path / 'run/iter_4.pth'),
     )
     first, second = (
-        load_from_local(tmp_path / f'run/iter_{n}.pth')
-        for n in (2, 4)
+        load_from_local(tmp_path / f'run/iter_{n}.pth') for n in (2, 4)
     )
     states = [
         checkpoint['optimizer']['state'] for checkpoint in (first, second)
