@@ -2,14 +2,21 @@
 
 import argparse
 import os
+import re
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Optional, Union
+from urllib.parse import urlparse
 
 import numpy as np
 import torch
+from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
+from mmengine.runner.checkpoint import (
+    get_external_models,
+    get_torchvision_models,
+)
 from torch import Tensor
 
 from .zoo import SCHEME, WEIGHTS, locate
@@ -35,6 +42,17 @@ def _harmless() -> list:
         scalar,
         *(type(np.dtype(t)) for t in dtypes),
     ]
+
+
+#: Zoos whose models MMEngine finds by name: functions that give addresses.
+ZOOS = {
+    'modelzoo': get_torchvision_models,
+    'torchvision': get_torchvision_models,
+    'open-mmlab': get_external_models,
+    'openmmlab': get_external_models,
+}
+#: Environment variable: files, as they are given, that may run code.
+TRUSTED = 'SAIM_MM_TRUSTED_CHECKPOINTS'
 
 
 @CheckpointLoader.register_scheme(prefixes=(SCHEME, ''), force=True)
@@ -81,21 +99,98 @@ def load_from_local(
         return dict(state_dict=weights)
     if hasattr(torch.serialization, 'add_safe_globals'):  # PyTorch >= 2.4
         torch.serialization.add_safe_globals(_harmless())
+    trusted = os.getenv(TRUSTED, '').split(os.pathsep)
     try:
-        return torch.load(path, map_location=map_location, weights_only=True)
+        return torch.load(
+            path,
+            map_location=map_location,
+            weights_only=str(filename) not in trusted,
+        )
     except UnpicklingError as error:
         raise ValueError(
             f'checkpoint={str(filename)!r}: not loaded, because it is no '
             'checkpoint or holds Python objects, which can carry code. If you '
-            'trust its source, save its weights alone and load those: '
-            'torch.save(dict(state_dict=torch.load(PATH, weights_only=False)'
-            f"['state_dict']), NEW). (PyTorch: {str(error).splitlines()[0]})"
+            'trust whoever made it with your computer, name it in the '
+            f'environment: {TRUSTED}={str(filename)!r}. (PyTorch: '
+            f'{str(error).splitlines()[0]})'
         ) from error
     except (RuntimeError, EOFError) as error:
         raise ValueError(
             f'checkpoint={str(filename)!r}: truncated, or not a checkpoint '
             f'({str(error).splitlines()[0] if str(error) else "empty"})'
         ) from error
+
+
+@CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)
+def load_from_http(url: str, map_location: Optional[Any] = None) -> dict:
+    """Download a checkpoint, once, and load it as a local one.
+
+    Args:
+        url (str): Its address. It is kept in the folder of ``torch.hub``.
+        map_location: As for :func:`torch.load`. Defaults to None.
+
+    Returns:
+        dict: As :func:`load_from_local`.
+
+    Raises:
+        ValueError: As :func:`load_from_local`.
+    """
+    folder = Path(torch.hub.get_dir(), 'checkpoints')
+    path = folder / Path(urlparse(url).path).name
+    # Names that end in -<hash> are checked.
+    found = re.search(r'-([a-f0-9]{8,})\.', path.name)
+    if get_local_rank() == 0 and not path.is_file():
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, path, found and found[1])
+    barrier()
+    return load_from_local(path, map_location)
+
+
+@CheckpointLoader.register_scheme(
+    prefixes=tuple(f'{zoo}://' for zoo in ZOOS), force=True
+)
+def load_from_zoo(filename: str, map_location: Optional[Any] = None) -> dict:
+    """Load a checkpoint of a zoo that MMEngine knows, by its address.
+
+    Args:
+        filename (str): ``torchvision://NAME`` or ``open-mmlab://NAME``.
+        map_location: As for :func:`torch.load`. Defaults to None.
+
+    Returns:
+        dict: As :func:`load_from_local`.
+
+    Raises:
+        ValueError: If there is no such model; or as :func:`load_from_local`.
+    """
+    zoo, name = filename.split('://', 1)
+    addresses = ZOOS[zoo]()
+    address = addresses.get(name)
+    if not str(address).startswith(('http://', 'https://')):
+        raise ValueError(
+            f'checkpoint={filename!r}: must be one of {sorted(addresses)}'
+        )
+    return load_from_http(address, map_location)
+
+
+@CheckpointLoader.register_scheme(
+    prefixes=(r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'pavi://', 'mmcls://'),
+    force=True,
+)
+def refuse(filename: str, map_location: Optional[Any] = None) -> dict:
+    """Load nothing: MMEngine's loaders for these may execute it.
+
+    Args:
+        filename (str): The address.
+        map_location: Not used.
+
+    Raises:
+        ValueError: Always.
+    """
+    raise ValueError(
+        f"checkpoint={filename!r}: not loaded, because MMEngine's loader for "
+        'such addresses may execute what it loads; download the file, and '
+        'give its path'
+    )
 
 
 def read_weights(filename: Union[str, Path]) -> dict[str, Tensor]:

@@ -15,7 +15,7 @@ from mmpretrain.datasets import CustomDataset
 from PIL import Image
 from torch.utils.data import get_worker_info
 
-from .errors import check
+from .errors import check, check_inside
 from .reproducible import Draw, seeded
 
 EXTENSIONS = (
@@ -155,6 +155,22 @@ class UnlabelledImages(CustomDataset):
             for index in self.reading.tolist()
             if index >= 0
         ]
+
+    def load_data_list(self) -> list[dict]:
+        """List the images, of the folder or of ``ann_file``.
+
+        Returns:
+            list[dict]: An image each.
+
+        Raises:
+            ValueError: If ``ann_file`` names one outside of the folder.
+        """
+        images = super().load_data_list()
+        if self.ann_file:
+            field = f'train_dataloader.dataset.ann_file={self.ann_file!r}'
+            for image in images:
+                check_inside(image['img_path'], self.img_prefix, field)
+        return images
 
     def _find_samples(self) -> list:
         field = f"dataset.data_root='{self.data_root}'"

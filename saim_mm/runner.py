@@ -12,6 +12,7 @@ from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
 from mmengine.dist import master_only
+from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.optim import BaseOptimWrapper
@@ -22,6 +23,7 @@ from torch.utils.data import Dataset
 
 from .algorithm import SAIM
 from .checkpoint import finish, part_of
+from .errors import check_inside
 
 #: The checkpoint that a signal made.
 INTERRUPTED = 'interrupted.pth'
@@ -313,6 +315,12 @@ def check_dataset(dataset: Dataset, model: nn.Module) -> None:
             )
     if not classifier:
         return
+    if dataset.ann_file:
+        field = f'train_dataloader.dataset.ann_file={dataset.ann_file!r}'
+        for line in list_from_file(dataset.ann_file):
+            if line.startswith('/') or '..' in line:
+                path = os.path.join(dataset.img_prefix, line.rsplit(' ', 1)[0])
+                check_inside(path, dataset.img_prefix, field)
     for index in range(0, len(dataset), max(1, len(dataset) // 1000)):
         path = dataset.get_data_info(index).get('img_path', '')
         if '://' not in path and not Path(path).exists():

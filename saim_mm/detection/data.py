@@ -9,6 +9,8 @@ from mmdet.datasets import CocoDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
+from ..errors import check_inside
+
 
 @DATASETS.register_module()
 class COCOFormat(CocoDataset):
@@ -124,6 +126,12 @@ class COCOFormat(CocoDataset):
                 f'{self.field}: {number} boxes {reason}',
                 logger='current',
                 level=logging.WARNING,
+            )
+        for image in images:
+            check_inside(
+                image['img_path'],
+                self.data_prefix['img'] or self.data_root,
+                self.field,
             )
         for image in images[:: max(1, len(images) // 1000)]:
             path = image['img_path']
