@@ -1,8 +1,12 @@
 """SAIMRunner: MMEngine's Runner, with a look at the machine first."""
 
+import atexit
 import logging
 import os
 import re
+import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Optional, Union
 
@@ -19,7 +23,7 @@ from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from .algorithm import SAIM
 from .checkpoint import finish, part_of
@@ -81,6 +85,31 @@ class SAIMRunner(Runner):
         if get_device() == 'cpu':
             model = revert_sync_batchnorm(model)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    @staticmethod
+    def build_dataloader(
+        dataloader: Union[DataLoader, dict], *args, **kwargs
+    ) -> DataLoader:
+        """Build a dataloader, whose processes leave signals to this one.
+
+        Clusters send SIGTERM to every process; without its loading processes
+        the training could not save what it has.
+
+        Args:
+            dataloader (DataLoader | dict): It, or its config.
+            *args: As for MMEngine's.
+            **kwargs: As for MMEngine's.
+
+        Returns:
+            DataLoader: The dataloader.
+        """
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        finished = torch.zeros(1).share_memory_()
+        atexit.register(finished.fill_, 1)
+        loader.worker_init_fn = partial(
+            leave_signals, loader.worker_init_fn, finished
+        )
+        return loader
 
     def build_train_loop(self, loop: Union[BaseLoop, dict]) -> BaseLoop:
         """Build the training loop.
@@ -159,7 +188,8 @@ class SAIMRunner(Runner):
         Args:
             out_dir (str): The folder.
             filename (str): The file's name.
-            *args, **kwargs: As for MMEngine's.
+            *args: As for MMEngine's.
+            **kwargs: As for MMEngine's.
 
         Raises:
             OSError: If it cannot be written; what was there is as before.
@@ -204,7 +234,8 @@ class SAIMRunner(Runner):
 
         Args:
             filename (str): The checkpoint.
-            *args, **kwargs: As for MMEngine's.
+            *args: As for MMEngine's.
+            **kwargs: As for MMEngine's.
         """
         super().resume(filename, *args, **kwargs)
         done = self._loaded_meta.get('images_of_epoch', 0)
@@ -217,7 +248,8 @@ class SAIMRunner(Runner):
 
         Args:
             filename (str): The checkpoint.
-            *args, **kwargs: As for MMEngine's.
+            *args: As for MMEngine's.
+            **kwargs: As for MMEngine's.
 
         Returns:
             dict: The checkpoint.
@@ -225,6 +257,23 @@ class SAIMRunner(Runner):
         checkpoint = super().load_checkpoint(filename, *args, **kwargs)
         self._loaded_meta = checkpoint.get('meta') or {}
         return checkpoint
+
+    def scale_lr(
+        self, optim_wrapper: BaseOptimWrapper, auto_scale_lr: Optional[dict]
+    ) -> None:
+        """Scale the learning rate by the images of a step of the optimiser.
+
+        MMEngine does not count those whose gradients are accumulated.
+
+        Args:
+            optim_wrapper (BaseOptimWrapper): The optimiser.
+            auto_scale_lr (dict, optional): As for MMEngine.
+        """
+        counts = getattr(optim_wrapper, '_accumulative_counts', 1)
+        if counts > 1 and auto_scale_lr and auto_scale_lr.get('enable'):
+            base = auto_scale_lr['base_batch_size'] / counts
+            auto_scale_lr = {**auto_scale_lr, 'base_batch_size': base}
+        super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def _maybe_compile(self, target: str) -> None:
         """Compile what can be compiled without a break in the graph.
@@ -244,6 +293,28 @@ class SAIMRunner(Runner):
             **{'fullgraph': True, 'dynamic': False, **options},
         )
         self.logger.info('The first iteration compiles, which takes minutes.')
+
+
+def leave_signals(
+    init: Optional[Callable], finished: torch.Tensor, worker: int
+) -> None:
+    """Start a loading process, which does not stop before its parent does.
+
+    Args:
+        init (Callable, optional): What is called beside.
+        finished (Tensor): Shared; not 0 when the parent ends, which then sends
+            SIGTERM and waits.
+        worker (int): Its number.
+    """
+
+    def stop_if_finished(*_) -> None:
+        if finished.item():
+            os._exit(0)
+
+    signal.signal(signal.SIGTERM, stop_if_finished)
+    signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+    if init is not None:
+        init(worker)
 
 
 def find_checkpoints(work_dir: Union[str, Path]) -> list[Path]:

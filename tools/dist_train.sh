@@ -11,8 +11,9 @@ config=$1
 processes=$2
 root=$(cd "$(dirname "$0")/.." && pwd)
 
-PYTHONPATH="$root:${PYTHONPATH:-}" \
-    python -m torch.distributed.run \
+# Signals reach torchrun, which passes them on to the processes.
+export PYTHONPATH="$root:${PYTHONPATH:-}"
+exec python -m torch.distributed.run \
     --nnodes="${NNODES:-1}" \
     --node_rank="${NODE_RANK:-0}" \
     --master_addr="${MASTER_ADDR:-127.0.0.1}" \

@@ -12,4 +12,4 @@ default_hooks = dict(
     # policy='skip' or 'restore' goes on after a loss that is not finite.
     non_finite=dict(type='NonFiniteHook'),
 )
-randomness = dict(seed=0, diff_rank_seed=True)
+randomness = dict(seed=0)

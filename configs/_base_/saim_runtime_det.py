@@ -11,4 +11,4 @@ default_hooks = dict(
     step_seed=dict(type='StepSeedHook'),
     non_finite=dict(type='NonFiniteHook'),
 )
-randomness = dict(seed=0, diff_rank_seed=True)
+randomness = dict(seed=0)

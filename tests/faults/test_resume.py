@@ -291,7 +291,7 @@ def soak(images, tmp_path, kills, iters):
     cfg = config(images, tmp_path / 'run', iters=iters, workers=1)
     cfg.dump(tmp_path / 'config.py')
     straight, run = tmp_path / 'straight', tmp_path / 'run'
-    assert start(tmp_path / 'config.py', straight).wait() == 0
+    assert start(tmp_path / 'config.py', straight).wait(120) == 0
     longest = 0.0
     for kill in range(kills):
         began = time.time()
@@ -310,9 +310,9 @@ def soak(images, tmp_path, kills, iters):
             longest = max(longest, time.time() - began)
             time.sleep(moments.uniform(0, 0.2))
         process.kill()
-        process.wait()
+        process.wait(120)
     assert not (run / f'iter_{iters}.pth').exists(), 'all kills came too late'
-    assert start(tmp_path / 'config.py', run, '--resume').wait() == 0
+    assert start(tmp_path / 'config.py', run, '--resume').wait(120) == 0
     assert_same(
         weights(straight / f'iter_{iters}.pth'),
         weights(run / f'iter_{iters}.pth'),
@@ -320,7 +320,7 @@ def soak(images, tmp_path, kills, iters):
 
 
 def test_soak_short(images, tmp_path):
-    soak(images, tmp_path, kills=2, iters=100)
+    soak(images, tmp_path, kills=2, iters=60)
 
 
 @pytest.mark.slow

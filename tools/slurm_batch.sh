@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Train for weeks on a slurm cluster that stops and preempts jobs:
+#   sbatch [--partition=… --nodes=4 --gpus-per-node=8 --ntasks-per-node=8
+#       --time=…] tools/slurm_batch.sh CONFIG WORK_DIR [train.py's options]
+# Two minutes before the time is up, or when the job is preempted, training
+# saves a checkpoint; the job goes back into the queue and goes on from there.
+#SBATCH --requeue
+#SBATCH --open-mode=append
+#SBATCH --signal=B:USR1@120
+set -euo pipefail
+if [ $# -lt 2 ]; then
+    sed -n 2,7p "$0" >&2
+    exit 2
+fi
+# slurm runs a copy of this file; the job starts where sbatch was called.
+root=${SLURM_SUBMIT_DIR:-$PWD}
+again=
+stop() {
+    again=yes
+    scancel --signal=USR1 "$SLURM_JOB_ID.0" # every process of the step
+}
+trap stop USR1 TERM
+
+PYTHONPATH="$root:${PYTHONPATH:-}" \
+    srun --kill-on-bad-exit=0 python -u "$root/tools/train.py" "$1" \
+    --work-dir "$2" --launcher slurm --resume "${@:3}" &
+step=$!
+status=0
+wait $step || status=$?
+# A signal ends the first wait, not the step.
+while kill -0 $step 2>/dev/null; do
+    status=0
+    wait $step || status=$?
+done
+if [ -n "$again" ] && [ $status != 0 ]; then
+    echo "stopped with status $status: back into the queue"
+    scontrol requeue "$SLURM_JOB_ID"
+    exit 0
+fi
+exit $status
