@@ -28,6 +28,7 @@ from torch.utils.data import DataLoader, Dataset
 from .algorithm import SAIM
 from .checkpoint import finish, part_of
 from .errors import check_inside
+from .settings import check_settings
 
 #: The checkpoint that a signal made.
 INTERRUPTED = 'interrupted.pth'
@@ -55,8 +56,10 @@ class SAIMRunner(Runner):
             SAIMRunner: The runner.
 
         Raises:
-            ValueError: If the config asks for what this machine has not.
+            ValueError: If a number in the config cannot be, or it asks for
+                what this machine has not.
         """
+        check_settings(cfg)
         if get_device() == 'cpu':
             prepare_for_cpu(cfg)
         rank, gpus = int(os.getenv('LOCAL_RANK', 0)), torch.cuda.device_count()

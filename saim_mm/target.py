@@ -87,7 +87,7 @@ class SmoothedPatchTarget(BaseModule):
                 'an odd positive integer, or None for no blur',
             )
             check(
-                sigma > 0,
+                isinstance(sigma, (int, float)) and sigma > 0,
                 'sigma',
                 sigma,
                 'positive (pixels); for no blur set kernel_size=None',
