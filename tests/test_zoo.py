@@ -162,7 +162,11 @@ def mim(folder, package, *arguments):
     return result.stdout
 
 
-@pytest.mark.parametrize('installed', ['wheel', 'checkout'])
+@pytest.mark.parametrize(
+    'installed',
+    # Of a checkout tests/test_docs.py tries the commands too.
+    ['wheel', pytest.param('checkout', marks=pytest.mark.slow)],
+)
 def test_mim(installed, request, photos, tmp_path):
     package = None
     if installed == 'wheel':
