@@ -11,7 +11,7 @@ from typing import Any, Optional
 import torch
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.hooks import CheckpointHook, Hook
-from mmengine.optim import AmpOptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 
@@ -229,8 +229,8 @@ class NonFiniteHook(Hook):
 
     The log says in which iteration and process, of which files, and how large
     the gradients are. A step whose gradients are not finite is never made.
-    (``AmpOptimWrapper``'s scaler leaves out steps itself: of it and of
-    MMEngine's strategies only the loss is looked at.)
+    (``AmpOptimWrapper``'s scaler leaves out steps itself: of it, of several
+    optimisers and of MMEngine's strategies only the loss is looked at.)
 
     Args:
         policy (str): 'stop'; 'skip', leave the step out; or 'restore', set
@@ -267,7 +267,9 @@ class NonFiniteHook(Hook):
             runner (Runner): The runner.
         """
         wrapper = runner.optim_wrapper
-        if isinstance(wrapper, AmpOptimWrapper):
+        if not isinstance(wrapper, OptimWrapper) or isinstance(
+            wrapper, AmpOptimWrapper
+        ):
             return
         step = wrapper.step
 

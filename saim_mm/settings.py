@@ -10,7 +10,9 @@ from .errors import check
 
 
 def is_whole(value: Any) -> bool:
-    """Whether a value is an integer; True and False are none."""
+    """Whether a value is an integer, 1e5 too; True and False are none."""
+    if isinstance(value, float):
+        return value.is_integer()
     return isinstance(value, int) and not isinstance(value, bool)
 
 

@@ -232,6 +232,9 @@ def test_train_test_and_infer(folders, checkpoint, tmp_path):
     values = options(folders, checkpoint)
     values['train_cfg.max_iters'] = values['train_cfg.val_interval'] = 20
     values['default_hooks.checkpoint.interval'] = 20
+    # Its warm-up takes longer than this.
+    values['param_scheduler'] = []
+    values['optim_wrapper.optimizer.lr'] = 3e-3
     file = write_config(config(OWN, work_dir, values), work_dir)
     code, output = call(
         *('mim', 'train', 'mmsegmentation', file, '--gpus', 0),
@@ -239,7 +242,8 @@ def test_train_test_and_infer(folders, checkpoint, tmp_path):
     )
     assert code == 0, output
     losses = [x['loss'] for x in scalars(work_dir) if 'loss' in x]
-    assert len(losses) == 20 and losses[-1] < losses[0]
+    # Running means; the first is of one batch, and batches differ by 0.3.
+    assert len(losses) == 20 and losses[-1] < max(losses) - 0.05
 
     shown = tmp_path / 'shown'
     code, output = call(

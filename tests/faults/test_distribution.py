@@ -4,6 +4,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -45,7 +46,12 @@ def start_two(path, work_dir, *options):
                 *(ROOT / 'tools/dist_train.sh', path, '2'),
                 *('--work-dir', work_dir, *options),
             ],
-            env=dict(os.environ, OMP_NUM_THREADS='1', PORT=str(free_port())),
+            env=dict(
+                os.environ,
+                OMP_NUM_THREADS='1',
+                PORT=str(free_port()),
+                PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+            ),
             stdout=log,
             stderr=log,
         )
