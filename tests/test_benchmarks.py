@@ -49,6 +49,7 @@ def test_pretrain():
     assert re.search(r'[\d.]+ TFLOP/s', output)
 
 
+@pytest.mark.slow
 def test_pretrain_sweep(tmp_path):
     output = benchmark(
         'pretrain',

@@ -92,7 +92,7 @@ def good(photos, tmp_path_factory):
 
 
 @settings(
-    max_examples=300,
+    max_examples=250,
     deadline=None,
     derandomize=True,
     database=None,
