@@ -2,9 +2,7 @@
 
 from typing import Optional
 
-import numpy as np
 import torch
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from mmengine.dist import master_only
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -13,7 +11,7 @@ from mmengine.runner import Runner
 from .errors import check
 from .order import PredictionOrder
 from .runner import unwrap
-from .visualization import draw_reconstructions
+from .visualization import draw_reconstructions, figure_to_array
 
 
 @HOOKS.register_module()
@@ -98,9 +96,6 @@ class ReconstructionHook(Hook):
         model.eval()
         figure = draw_reconstructions(model, self.images, [order])
         model.train(training)
-        canvas = FigureCanvasAgg(figure)
-        canvas.draw()
-        picture = np.asarray(canvas.buffer_rgba())[..., :3]
         runner.visualizer.add_image(
-            'reconstruction', picture.copy(), step=runner.iter + 1
+            'reconstruction', figure_to_array(figure), step=runner.iter + 1
         )

@@ -157,14 +157,7 @@ class SafeCheckpointHook(CheckpointHook):
             meta['images_of_epoch'] = (
                 batches * loop.dataloader.batch_size * runner.world_size
             )
-        runner.save_checkpoint(
-            self.out_dir,
-            INTERRUPTED,
-            meta=meta,
-            by_epoch=False,
-            backend_args=self.backend_args,
-        )
-        self._point_at(runner, INTERRUPTED)
+        self._save(runner, INTERRUPTED, meta=meta, by_epoch=False)
         runner.logger.warning(
             f'Received signal {self.signal or "in another process"}: saved '
             f'{self.out_dir}/{INTERRUPTED} after iteration {done}; --resume '
@@ -172,10 +165,14 @@ class SafeCheckpointHook(CheckpointHook):
         )
         raise SystemExit(TERMINATED)
 
-    def _point_at(self, runner: Runner, filename: str) -> None:
-        """Write MMEngine's pointer to the last checkpoint, whole."""
+    def _save(self, runner: Runner, filename: str, **kwargs) -> None:
+        """Save a checkpoint, then write MMEngine's pointer to it, whole."""
+        # It is part of what is saved.
         self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
         runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir, filename, backend_args=self.backend_args, **kwargs
+        )
         if is_main_process():
             write_whole(
                 Path(runner.work_dir, 'last_checkpoint'),
@@ -193,22 +190,16 @@ class SafeCheckpointHook(CheckpointHook):
                 outdated = ids.popleft()
             ids.append(step)
             runner.message_hub.update_info('keep_ckpt_ids', list(ids))
-        filename = self.filename_tmpl.format(step)
-        # It is part of what is saved.
-        self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
-        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
-        runner.save_checkpoint(
-            self.out_dir,
-            filename,
-            self.file_client_args,
+        self._save(
+            runner,
+            self.filename_tmpl.format(step),
+            file_client_args=self.file_client_args,
             save_optimizer=self.save_optimizer,
             save_param_scheduler=self.save_param_scheduler,
             meta=meta,
             by_epoch=self.by_epoch,
-            backend_args=self.backend_args,
             **self.args,
         )
-        self._point_at(runner, filename)
         if not is_main_process():
             return
         if outdated and (not self.keep_every or outdated % self.keep_every):

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from PIL import Image, ImageOps
@@ -168,6 +169,20 @@ def draw_reconstructions(
 def to_array(picture: Tensor) -> np.ndarray:
     """Pixels (3, H, W), 0 to 255, as uint8, (H, W, 3)."""
     return picture.detach().cpu().permute(1, 2, 0).clamp(0, 255).byte().numpy()
+
+
+def figure_to_array(figure: Figure) -> np.ndarray:
+    """A figure as pixels.
+
+    Args:
+        figure (Figure): The figure, drawn at its own resolution.
+
+    Returns:
+        ndarray: RGB, uint8, (height, width, 3).
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
 
 
 def show(axis: Axes, picture: Tensor, title: str = '') -> None:
@@ -478,21 +493,17 @@ def save_completion(
     model: SAIM,
     image: Tensor,
     order: PredictionOrder,
-    given: Optional[int] = None,
+    given: int,
 ) -> None:
     """Write an animated GIF of :func:`complete`, at its end the original.
 
     Args:
         path (str | Path): The file. Its folder is made.
-        model, image, order: As for :func:`complete`.
-        given (int, optional): As for :func:`complete`. Defaults to None: half
-            of the patches.
+        model, image, order, given: As for :func:`complete`.
 
     Raises:
         ValueError: As :func:`complete`.
     """
-    if given is None:
-        given = order.indices.shape[1] // 2
     frames = [to_array(x) for x in complete(model, image, order, given)]
     frames.append(to_array(image))
     scale = max(1, 224 // max(image.shape[1:]))

@@ -15,10 +15,8 @@ import os
 import tempfile
 from pathlib import Path
 
-import numpy as np
 import torch
 from common import add_model, check_model, encoder, pretrained
-from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageOps
 
@@ -28,6 +26,7 @@ from saim_mm.visualization import (
     draw_order,
     draw_pca,
     draw_reconstructions,
+    figure_to_array,
     load_images,
     save_completion,
 )
@@ -65,11 +64,9 @@ def shown_on_the_page():
 
 
 def to_pixels(figure):
-    """A figure as (height, width, 4), uint8."""
+    """A figure as (height, width, 3), uint8, sharp on a screen."""
     figure.set_dpi(150)
-    canvas = FigureCanvasAgg(figure)
-    canvas.draw()
-    return np.asarray(canvas.buffer_rgba())
+    return figure_to_array(figure)
 
 
 class Page:
