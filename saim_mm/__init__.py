@@ -32,6 +32,7 @@ from .reproducible import (  # noqa: E402
     ReproducibleSampler,
     StepSeedHook,
 )
+from .rivals import SimMIMViT  # noqa: E402
 from .runner import SAIMRunner  # noqa: E402
 from .safety import NonFiniteHook, SafeCheckpointHook  # noqa: E402
 from .target import SmoothedPatchTarget  # noqa: E402
@@ -55,6 +56,7 @@ __all__ = [
     'ReproducibleSampler',
     'SafeCheckpointHook',
     'StepSeedHook',
+    'SimMIMViT',
     'SimpleFeaturePyramid',
     'SmoothedPatchTarget',
     'UnlabelledImages',

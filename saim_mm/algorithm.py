@@ -30,6 +30,8 @@ class SAIM(BaseSelfSupervisor):
         target_generator (dict): :class:`SmoothedPatchTarget`.
         order (str): 'stochastic', a new permutation for every image and step,
             or 'raster'. Defaults to 'stochastic'.
+        segment (int): Side, in patches, of the squares that are put in order
+            and predicted whole (RandSAC). Defaults to 1: SAIM.
         pretrained (str, optional): Checkpoint to start from.
         data_preprocessor (dict | nn.Module, optional): Defaults to None,
             mmpretrain's ``SelfSupDataPreprocessor``.
@@ -46,6 +48,7 @@ class SAIM(BaseSelfSupervisor):
         head: dict,
         target_generator: dict,
         order: str = 'stochastic',
+        segment: int = 1,
         pretrained: Optional[str] = None,
         data_preprocessor: Optional[Union[dict, nn.Module]] = None,
         init_cfg: Optional[dict] = None,
@@ -93,7 +96,18 @@ class SAIM(BaseSelfSupervisor):
             "'raster' if neck.depth=0: without a decoder nothing tells the "
             'encoder which patch comes next',
         )
+        check(
+            self.neck.depth > 0 or segment == 1,
+            'neck.depth',
+            0,
+            'more than 0 with segments',
+        )
         self.order = order
+        self.segment = segment
+        # Refuses a segment that does not fit.
+        PredictionOrder.draw(
+            order, 1, backbone.patch_resolution, 'cpu', segment
+        )
         # Fixed in pre-training; downstream it is trained.
         self.backbone.pos_embed.requires_grad = False
 
@@ -112,14 +126,14 @@ class SAIM(BaseSelfSupervisor):
             PredictionOrder: Of B images.
         """
         rank, processes = get_dist_info()
-        rows, columns = self.backbone.patch_resolution
         order = PredictionOrder.draw(
             self.order,
             len(images) * processes,
-            rows * columns,
+            self.backbone.patch_resolution,
             images.device,
+            self.segment,
         )
-        return PredictionOrder(order.indices[rank::processes])
+        return PredictionOrder(order.indices[rank::processes], order.parallel)
 
     def predict_patches(
         self, images: Tensor, order: PredictionOrder
@@ -134,7 +148,9 @@ class SAIM(BaseSelfSupervisor):
             Tensor: (B, L, P), in the prediction order.
         """
         hidden, positions = self.backbone(images, order)
-        query = self.neck(hidden, positions, self.backbone.layers)
+        query = self.neck(
+            hidden, positions, self.backbone.layers, order.query_mask()
+        )
         return self.head(self.backbone.norm1(query))
 
     def loss(

@@ -548,14 +548,17 @@ class SAIMViT(VisionTransformer):
         t: the class token, then the patches but the last, which is nobody's
         context. So causal attention over the steps is the paper's content
         mask, and step t knows what the patch of step t may be predicted from.
+        (With segments of n patches: L + 1 - n tokens, without the last
+        segment, each of which sees its own segment too.)
 
         Args:
             images (Tensor): (B, in_channels, H, W), of size ``img_size``.
             order (PredictionOrder): The order of the L patches.
 
         Returns:
-            tuple: The output of every block, a list of (B, L, C), and the
-            position embedding of the patch predicted at each step, (B, L, C).
+            tuple: The output of every block, a list of (B, L + 1 - n, C), and
+            the position embedding of the patch predicted at each step,
+            (B, L, C).
 
         Raises:
             ValueError: If the images are not of size ``img_size``, or the
@@ -579,10 +582,12 @@ class SAIMViT(VisionTransformer):
         positions = order.sort(positions)  # (1, L, C) -> (B, L, C)
         patches = order.sort(self.patch_embed(images)[0]) + positions
         cls_token = (self.cls_token + cls_position).expand(len(images), -1, -1)
-        x = torch.cat([cls_token, patches[:, :-1]], dim=1)  # (B, L, C)
+        context = patches[:, : -order.parallel]
+        x = torch.cat([cls_token, context], dim=1)  # (B, L + 1 - n, C)
 
+        mask = order.content_mask()
         hidden = []
         for layer in self.layers:
-            x = layer(x, is_causal=True)
+            x = layer(x, is_causal=mask is None, mask=mask)
             hidden.append(x)
         return hidden, positions

@@ -73,19 +73,23 @@ class SAIMDecoder(BaseModule):
         hidden: list[Tensor],
         positions: Tensor,
         encoder_layers: Optional[ModuleList] = None,
+        mask: Optional[Tensor] = None,
     ) -> Tensor:
         """Run the query stream.
 
         Args:
             hidden (list[Tensor]): The output of every encoder block, in the
-                prediction order, (B, L, C) each.
+                prediction order, (B, T, C) each.
             positions (Tensor): Position embedding of the patch predicted at
                 each step, (B, L, C).
             encoder_layers (ModuleList, optional): The encoder's blocks, used
                 if ``share_weights``.
+            mask (Tensor, optional): bool, (L, T), what each query sees.
+                Defaults to None: query t sees the tokens 1..t.
 
         Returns:
-            Tensor: (B, L, C); step t knows the patches of the steps before t.
+            Tensor: (B, L, C); step t knows the patches of the steps before t,
+            or of the segments before its own.
         """
         if self.depth == 0:
             return hidden[-1]
@@ -95,6 +99,9 @@ class SAIMDecoder(BaseModule):
         query = positions
         for k, layer in enumerate(layers, start=1):
             query = layer(
-                query, context=hidden[k * self.step - 1], is_causal=True
+                query,
+                context=hidden[k * self.step - 1],
+                is_causal=mask is None,
+                mask=mask,
             )
         return query

@@ -10,6 +10,7 @@ from mmengine.runner import Runner
 
 from .errors import check
 from .order import PredictionOrder
+from .reproducible import seeded
 from .runner import unwrap
 from .visualization import draw_reconstructions, figure_to_array
 
@@ -83,15 +84,9 @@ class ReconstructionHook(Hook):
             return
         model = unwrap(runner.model)
         device = next(model.parameters()).device
-        rows, columns = model.backbone.patch_resolution
-        noise = torch.rand(
-            len(self.images),
-            rows * columns,
-            generator=torch.Generator().manual_seed(0),
-        )
-        order = PredictionOrder.from_noise(noise.to(device))
-        if model.order == 'raster':
-            order = PredictionOrder.draw('raster', *noise.shape, device)
+        with seeded((0,)):
+            order = model.draw_order(self.images)
+        order = PredictionOrder(order.indices.to(device), order.parallel)
         training = model.training
         model.eval()
         figure = draw_reconstructions(model, self.images, [order])

@@ -82,18 +82,21 @@ class Attention(BaseModule):
         context: Optional[Tensor] = None,
         is_causal: bool = False,
         grid: Optional[tuple[int, int]] = None,
+        mask: Optional[Tensor] = None,
     ) -> Tensor:
         """Attend from ``x`` to ``context``.
 
         Args:
             x (Tensor): (B, T, C), gives the queries.
-            context (Tensor, optional): (B, T, C), gives keys and values.
+            context (Tensor, optional): (B, T', C), gives keys and values.
                 Defaults to None, then ``x`` does.
             is_causal (bool): Whether query t sees the keys 1..t only.
                 Defaults to False.
             grid (tuple[int, int], optional): Rows and columns of the patches
                 in ``x``, which are its last rows * columns tokens; windows
                 and relative positions need it. Defaults to None.
+            mask (Tensor, optional): bool, (T, T'), whether a query sees a key.
+                Defaults to None.
 
         Returns:
             Tensor: (B, T, C).
@@ -134,7 +137,7 @@ class Attention(BaseModule):
             inside = (self.window_size,) * 2 if padded else grid
             q, k, v = self.add_rel_pos(q, k, v, inside)
         x = F.scaled_dot_product_attention(
-            q, k, v, is_causal=is_causal, scale=scale
+            q, k, v, attn_mask=mask, is_causal=is_causal, scale=scale
         )
         x = x[..., :channels].transpose(1, 2).flatten(2)
         if padded:
@@ -280,22 +283,25 @@ class TransformerBlock(BaseModule):
         context: Optional[Tensor] = None,
         is_causal: bool = False,
         grid: Optional[tuple[int, int]] = None,
+        mask: Optional[Tensor] = None,
     ) -> Tensor:
         """Update a stream.
 
         Args:
             x (Tensor): (B, T, C).
-            context (Tensor, optional): (B, T, C), the stream to attend to.
+            context (Tensor, optional): (B, T', C), the stream to attend to.
                 Defaults to None, then ``x`` attends to itself.
             is_causal (bool): Whether token t sees the tokens 1..t only.
                 Defaults to False.
             grid (tuple[int, int], optional): As for :class:`Attention`.
                 Defaults to None.
+            mask (Tensor, optional): As for :class:`Attention`. Defaults to
+                None.
 
         Returns:
             Tensor: (B, T, C).
         """
-        arguments = (x, context, is_causal, grid)
+        arguments = (x, context, is_causal, grid, mask)
         if self.with_cp and self.training:
             return torch.utils.checkpoint.checkpoint(
                 self._forward, *arguments, use_reentrant=False
@@ -308,11 +314,12 @@ class TransformerBlock(BaseModule):
         context: Optional[Tensor],
         is_causal: bool,
         grid: Optional[tuple[int, int]],
+        mask: Optional[Tensor],
     ) -> Tensor:
         if context is not None:
             context = self.ln1(context)
         x = x + self.drop_path(
-            self.attn(self.ln1(x), context, is_causal, grid)
+            self.attn(self.ln1(x), context, is_causal, grid, mask)
         )
         return self.ffn(self.ln2(x), identity=x)
 

@@ -1,7 +1,11 @@
 """The order in which the patches of an image are predicted."""
 
+from typing import Optional
+
 import torch
 from torch import Tensor
+
+from .errors import check
 
 
 class PredictionOrder:
@@ -13,16 +17,24 @@ class PredictionOrder:
     content, and the patch at step ``t`` is predicted from those at steps
     ``< t``.
 
+    Patches may also be predicted some at a time (RandSAC: Hua et al. 2022,
+    "Self-supervision through Random Segments with Autoregressive Coding"):
+    then ``n`` steps after each other are a segment, whose patches are
+    predicted in parallel from the segments before.
+
     Args:
         indices (Tensor): int64, (B, L). ``indices[b, t]`` is the raster index
             of the patch of image ``b`` that is predicted at step ``t``.
+        parallel (int): Patches n of a segment; divides L. Defaults to 1, one
+            patch after the other.
     """
 
     #: The orders that :meth:`draw` knows.
     names = ('stochastic', 'raster')
 
-    def __init__(self, indices: Tensor) -> None:
+    def __init__(self, indices: Tensor, parallel: int = 1) -> None:
         self.indices = indices
+        self.parallel = parallel
 
     @classmethod
     def from_noise(cls, noise: Tensor) -> 'PredictionOrder':
@@ -35,7 +47,12 @@ class PredictionOrder:
 
     @classmethod
     def draw(
-        cls, name: str, batch_size: int, num_patches: int, device: torch.device
+        cls,
+        name: str,
+        batch_size: int,
+        grid: tuple[int, int],
+        device: torch.device,
+        segment: int = 1,
     ) -> 'PredictionOrder':
         """Draw an order for every image of a batch.
 
@@ -43,16 +60,69 @@ class PredictionOrder:
             name (str): ``'stochastic'``, a permutation drawn uniformly for
                 each image, or ``'raster'``, row by row.
             batch_size (int): B.
-            num_patches (int): L.
+            grid (tuple[int, int]): Rows and columns of patches.
             device (torch.device): Where the images are.
+            segment (int): Side, in patches, of the squares that are put in
+                order and predicted whole. Defaults to 1, single patches.
+
+        Raises:
+            ValueError: If the grid cannot be cut into such squares.
         """
-        if name == 'stochastic':
-            return cls.from_noise(
-                torch.rand(batch_size, num_patches, device=device)
-            )
-        return cls(
-            torch.arange(num_patches, device=device).expand(batch_size, -1)
+        rows, columns = grid
+        check(
+            isinstance(segment, int)
+            and segment > 0
+            and rows % segment == columns % segment == 0,
+            'segment',
+            segment,
+            f'a side of squares that {rows} x {columns} patches can be cut '
+            'into',
         )
+        # (segments, patches of each), raster indices
+        patches = torch.arange(rows * columns, device=device).reshape(
+            rows // segment, segment, columns // segment, segment
+        )
+        patches = patches.transpose(1, 2).reshape(-1, segment**2)
+        if name == 'stochastic':
+            noise = torch.rand(batch_size, len(patches), device=device)
+            indices = patches[noise.argsort(dim=1)].flatten(1)
+        else:
+            indices = patches.flatten().expand(batch_size, -1)
+        return cls(indices, parallel=segment**2)
+
+    def content_mask(self) -> Optional[Tensor]:
+        """What the content stream sees (see ``SAIMViT.encode_in_order``).
+
+        Returns:
+            Tensor | None: bool, (T, T) for its T = L + 1 - n tokens, the class
+            token first, at (i, j) whether token i sees token j: its own
+            segment and those before. None: tokens 1..i, plain causal.
+        """
+        if self.parallel == 1:
+            return None
+        token = torch.arange(
+            self.indices.shape[1] + 1 - self.parallel,
+            device=self.indices.device,
+        )
+        # The class token is segment 0.
+        segment = (token + self.parallel - 1) // self.parallel
+        return segment <= segment.unsqueeze(1)
+
+    def query_mask(self) -> Optional[Tensor]:
+        """What the query stream sees of the content stream.
+
+        Returns:
+            Tensor | None: bool, (L, T), at (i, j) whether query i sees token
+            j: the class token and the segments before its own. None: tokens
+            1..i, plain causal.
+        """
+        if self.parallel == 1:
+            return None
+        length, device = self.indices.shape[1], self.indices.device
+        token = torch.arange(length + 1 - self.parallel, device=device)
+        step = torch.arange(length, device=device)
+        before = step // self.parallel * self.parallel  # patches
+        return token <= before.unsqueeze(1)
 
     def sort(self, tokens: Tensor) -> Tensor:
         """Put tokens that are in raster order in the prediction order.
@@ -85,9 +155,9 @@ class PredictionOrder:
 
         Returns:
             tuple[Tensor, Tensor]: bool, (B, L, L). At (i, j) whether patch i
-            sees patch j: as content, itself included, and as query, itself
-            excluded. (Everything sees the class token.)
+            sees patch j: as content, itself (and its segment) included, and
+            as query, excluded. (Everything sees the class token.)
         """
-        step = self.indices.argsort(dim=1)  # of each patch
+        step = self.indices.argsort(dim=1) // self.parallel  # of each patch
         row, column = step.unsqueeze(2), step.unsqueeze(1)
         return column <= row, column < row

@@ -14,6 +14,7 @@ ARCH = dict(embed_dims=32, num_layers=4, num_heads=4, feedforward_channels=64)
 def build(
     img_size=(16, 24),
     order='stochastic',
+    segment=1,
     neck=None,
     head=None,
     target=None,
@@ -23,29 +24,37 @@ def build(
     """A float64 model, every parameter away from its initial value."""
     torch.manual_seed(0)
     torch.set_default_dtype(torch.float64)
-    model = MODELS.build(
-        dict(
-            type='SAIM',
-            order=order,
-            backbone=dict(
-                type='SAIMViT',
-                arch=arch,
-                img_size=img_size,
-                patch_size=patch_size,
-            ),
-            neck=dict(type='SAIMDecoder', **(neck or {})),
-            head=dict(type='SAIMHead', **(head or {})),
-            target_generator=dict(
-                type='SmoothedPatchTarget', **(target or {})
-            ),
+    try:
+        return initialise(
+            MODELS.build(
+                dict(
+                    type='SAIM',
+                    order=order,
+                    segment=segment,
+                    backbone=dict(
+                        type='SAIMViT',
+                        arch=arch,
+                        img_size=img_size,
+                        patch_size=patch_size,
+                    ),
+                    neck=dict(type='SAIMDecoder', **(neck or {})),
+                    head=dict(type='SAIMHead', **(head or {})),
+                    target_generator=dict(
+                        type='SmoothedPatchTarget', **(target or {})
+                    ),
+                )
+            )
         )
-    )
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def initialise(model):
     model.init_weights()
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             if name != 'backbone.pos_embed':
                 parameter += 0.1 * torch.randn_like(parameter)
-    torch.set_default_dtype(torch.float32)
     return model
 
 
@@ -83,6 +92,8 @@ SWITCHES = {
     'L1': dict(target=dict(normalize=False), head=L1),
     'linear head': dict(head=dict(predictor='linear')),
     'transformer head': dict(head=dict(predictor='transformer')),
+    'segments': dict(segment=2),
+    'segments, raster': dict(segment=2, order='raster'),
     'square': dict(img_size=16),
     'one row': dict(img_size=(4, 40)),
 }
@@ -94,9 +105,12 @@ def test_equals_literal_equations(switch):
     model = build(**config)
     rows, columns = model.backbone.patch_resolution
     images, noise = images_and_noise(model.backbone.img_size, rows * columns)
-    if model.order == 'raster':
-        noise = noise.sort(dim=1)[0]
+    if model.order == 'raster' or model.segment > 1:
         order = model.draw_order(images)
+        # The patches of a segment have the same noise: the paper's masks then
+        # let each see its segment as content, and none of it as query.
+        step = order.indices.argsort(dim=1) // model.segment**2
+        noise = step.double()
     else:
         order = PredictionOrder.from_noise(noise)
     pred, loss, grads = run(model, images, order)
@@ -135,17 +149,24 @@ def test_equals_literal_equations(switch):
 
 @pytest.mark.parametrize(
     'switch',
-    ['default', 'raster', 'depth 2', 'depth 0', 'shared', 'transformer head'],
+    [
+        'default',
+        'raster',
+        'depth 2',
+        'depth 0',
+        'shared',
+        'transformer head',
+        'segments',
+    ],
 )
 def test_no_leak(switch):
-    """Changing patch t changes no prediction at or before t, only later."""
+    """Changing patch t changes no prediction at or before t, only later.
+
+    With segments: none in its segment or before.
+    """
     model = build(**SWITCHES[switch])
-    images, noise = images_and_noise(batch=1)
-    order = (
-        model.draw_order(images)
-        if model.order == 'raster'
-        else PredictionOrder.from_noise(noise)
-    )
+    images = images_and_noise(batch=1)[0]
+    order = model.draw_order(images)
     before = model.predict_patches(images, order)[0]
     length = before.shape[0]
     for t in range(length):
@@ -154,8 +175,52 @@ def test_no_leak(switch):
         changed[:, :, 4 * row : 4 * row + 4, 4 * column : 4 * column + 4] += 1
         after = model.predict_patches(changed, order)[0]
         same = (after == before).all(dim=-1)
-        assert same[: t + 1].all(), f'patch {t} leaks'
-        assert not same[t + 1 :].any(), f'patch {t} is not seen after it'
+        end = (t // order.parallel + 1) * order.parallel
+        assert same[:end].all(), f'patch {t} leaks'
+        assert not same[end:].any(), f'patch {t} is not seen after it'
+
+
+def test_segments_are_squares_in_random_order():
+    order = PredictionOrder.draw('stochastic', 500, (4, 6), 'cpu', 2)
+    assert (order.indices.sort(dim=1)[0] == torch.arange(24)).all()
+    segments = order.indices.reshape(500, 6, 4)
+    corner = segments[..., :1]
+    assert (segments - corner == torch.tensor([0, 1, 6, 7])).all()
+    first = segments[:, 0, 0].unique(return_counts=True)
+    assert first[0].tolist() == [0, 2, 4, 12, 14, 16]
+    assert (first[1] - 500 / 6).abs().max() < 40  # 4.8 deviations
+    # Those of one patch are SAIM's orders, number by number.
+    torch.manual_seed(0)
+    ones = PredictionOrder.draw('stochastic', 3, (4, 6), 'cpu', 1)
+    torch.manual_seed(0)
+    noise = torch.rand(3, 24)
+    assert torch.equal(ones.indices, noise.argsort(dim=1))
+    with pytest.raises(ValueError, match='segment=4: must be a side of squ'):
+        build(segment=4)
+    with pytest.raises(ValueError, match='neck.depth=0: must be more than 0'):
+        build(order='raster', neck=dict(depth=0), segment=2)
+
+
+@pytest.mark.parametrize('segment', [1, 2])
+def test_masks_say_what_plain_causal_does(segment):
+    """In the order, both masks are (block-)causal, in raster order Eq. 3."""
+    order = PredictionOrder.draw('stochastic', 1, (4, 6), 'cpu', segment)
+    content, query = (
+        mask[0][order.indices[0]][:, order.indices[0]]
+        for mask in order.masks()
+    )
+    number = segment**2
+    if segment == 1:
+        assert order.content_mask() is None and order.query_mask() is None
+        assert torch.equal(content, torch.ones(24, 24).tril().bool())
+        assert torch.equal(query, torch.ones(24, 24).tril(-1).bool())
+        return
+    ours = order.content_mask()
+    assert ours[:, 0].all() and not ours[0, 1:].any()  # the class token
+    assert torch.equal(ours[1:, 1:], content[:-number, :-number])
+    ours = order.query_mask()
+    assert ours[:, 0].all()
+    assert torch.equal(ours[:, 1:], query[:, :-number])
 
 
 @pytest.mark.parametrize(

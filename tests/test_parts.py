@@ -16,26 +16,26 @@ ARCH = dict(embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=128)
 
 def test_stochastic_order_is_a_fresh_permutation():
     torch.manual_seed(0)
-    order = PredictionOrder.draw('stochastic', 2000, 6, 'cpu')
+    order = PredictionOrder.draw('stochastic', 2000, (2, 3), 'cpu')
     assert (order.indices.sort(dim=1)[0] == torch.arange(6)).all()
     # Every patch comes at every step equally often.
     for step in order.indices.T:
         counts = step.bincount(minlength=6)
         assert (counts - 2000 / 6).abs().max() < 80  # 4.8 deviations
     assert len({tuple(row) for row in order.indices.tolist()}) > 600
-    again = PredictionOrder.draw('stochastic', 2000, 6, 'cpu')
+    again = PredictionOrder.draw('stochastic', 2000, (2, 3), 'cpu')
     assert not (again.indices == order.indices).all()
 
 
 def test_order_sorts_and_unsorts():
-    order = PredictionOrder.draw('stochastic', 3, 10, 'cpu')
+    order = PredictionOrder.draw('stochastic', 3, (2, 5), 'cpu')
     tokens = torch.randn(3, 10, 4)
     steps = order.sort(tokens)
     for b in range(3):
         assert (steps[b] == tokens[b, order.indices[b]]).all()
     assert (order.unsort(steps) == tokens).all()
     assert order.sort(tokens[:1]).shape == (3, 10, 4)
-    raster = PredictionOrder.draw('raster', 3, 10, 'cpu')
+    raster = PredictionOrder.draw('raster', 3, (2, 5), 'cpu')
     assert (raster.sort(tokens) == tokens).all()
 
 

@@ -143,7 +143,7 @@ def test_bad_arguments(image):
         draw_attention(vit, image, [(32, 0)])
     with pytest.raises(ValueError, match='layer=4: must be one of the 4'):
         draw_attention(vit, image, [(0, 0)], layer=4)
-    order = PredictionOrder.draw('raster', 1, 16, 'cpu')
+    order = PredictionOrder.draw('raster', 1, (4, 4), 'cpu')
     with pytest.raises(ValueError, match=r'point=\(0, -1\): must be within'):
         draw_order(order, image, 8, (0, -1))
     with pytest.raises(ValueError, match='given=17: must be 0 to 16'):

@@ -51,6 +51,55 @@ def vote(queries, features, labels, classes, k, temperature, chunk=1024):
     return scores / scores.sum(dim=1, keepdim=True)
 
 
+def evaluate(
+    cfg,
+    checkpoint=None,
+    k=20,
+    temperature=0.07,
+    stage='neck',
+    device=None,
+):
+    """Metrics of a config's test set, and the sizes of both sets.
+
+    Returns ({name: value}, neighbours, images). Raises ValueError if there are
+    fewer than k neighbours.
+    """
+    device = device or get_device()
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    model = MODELS.build(cfg.model)
+    if checkpoint:
+        model.backbone.init_cfg = None
+        load_checkpoint(model, checkpoint, map_location='cpu')
+    else:
+        model.init_weights()
+    model.to(device).eval()
+
+    # The neighbours are seen as the queries are: no augmentation.
+    train, test = cfg.train_dataloader, cfg.test_dataloader
+    train.dataset.pipeline = test.dataset.pipeline
+    train.update(
+        batch_size=test.batch_size, drop_last=False, sampler=test.sampler
+    )
+    loaders = [Runner.build_dataloader(loader) for loader in (train, test)]
+    size = len(loaders[0].dataset)
+    if not 0 < k <= size:
+        raise ValueError(f'--k {k}: must be 1 to {size}, the training images')
+    features, labels = extract(model, loaders[0], stage)
+    queries, truth = extract(model, loaders[1], stage)
+    classes = int(max(labels.max(), truth.max())) + 1
+    scores = vote(queries, features, labels, classes, k, temperature)
+
+    evaluator = Evaluator(cfg.test_evaluator)
+    evaluator.process(
+        [
+            DataSample().set_pred_score(score).set_gt_label(label).to_dict()
+            for score, label in zip(scores.cpu(), truth.cpu())
+        ]
+    )
+    return evaluator.evaluate(len(truth)), len(labels), len(truth)
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -67,41 +116,17 @@ def main():
 
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
-    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
-    model = MODELS.build(cfg.model)
-    if args.checkpoint:
-        model.backbone.init_cfg = None
-        load_checkpoint(model, args.checkpoint, map_location='cpu')
-    else:
-        model.init_weights()
-    model.to(args.device).eval()
-
-    # The neighbours are seen as the queries are: no augmentation.
-    train, test = cfg.train_dataloader, cfg.test_dataloader
-    train.dataset.pipeline = test.dataset.pipeline
-    train.update(
-        batch_size=test.batch_size, drop_last=False, sampler=test.sampler
+    results, neighbours, images = evaluate(
+        cfg,
+        args.checkpoint,
+        args.k,
+        args.temperature,
+        args.stage,
+        args.device,
     )
-    loaders = [Runner.build_dataloader(loader) for loader in (train, test)]
-    size = len(loaders[0].dataset)
-    if not 0 < args.k <= size:
-        parser.error(f'--k {args.k}: must be 1 to {size}, the training images')
-    features, labels = extract(model, loaders[0], args.stage)
-    queries, truth = extract(model, loaders[1], args.stage)
-    classes = int(max(labels.max(), truth.max())) + 1
-    scores = vote(queries, features, labels, classes, args.k, args.temperature)
-
-    evaluator = Evaluator(cfg.test_evaluator)
-    evaluator.process(
-        [
-            DataSample().set_pred_score(score).set_gt_label(label).to_dict()
-            for score, label in zip(scores.cpu(), truth.cpu())
-        ]
-    )
-    for name, value in evaluator.evaluate(len(truth)).items():
+    for name, value in results.items():
         print(
-            f'{args.k}-NN, {len(labels)} neighbours, {len(truth)} images: '
+            f'{args.k}-NN, {neighbours} neighbours, {images} images: '
             f'{name} {value:.2f}'
         )
 

@@ -29,23 +29,28 @@ CONFIG = ROOT / (
 )
 
 
-def flops_per_image(cfg):
-    """FLOPs of a training step for one image: (forward, whole step).
+def count_flops(compute_loss):
+    """FLOPs of a function and of it with its backward: (forward, both).
 
     A multiplication and an addition are two. What causal attention does not
     need is counted, which is 2 % for ViT-B/16 at 224 pixels.
     """
+    counter = FlopCounterMode(display=False)
+    # The counter knows nothing of PyTorch's fused attention for CPUs.
+    with sdpa_kernel(SDPBackend.MATH), counter:
+        loss = compute_loss()
+        forward = counter.get_total_flops()
+        loss.backward()
+    return forward, counter.get_total_flops()
+
+
+def flops_per_image(cfg):
+    """FLOPs of a training step for one image: (forward, whole step)."""
     model = MODELS.build(cfg.model)
     height, width = model.backbone.img_size
     images = torch.rand(1, model.backbone.in_channels, height, width)
     order = model.draw_order(images)
-    counter = FlopCounterMode(display=False)
-    # The counter knows nothing of PyTorch's fused attention for CPUs.
-    with sdpa_kernel(SDPBackend.MATH), counter:
-        loss = model.compute_loss(images, order)
-        forward = counter.get_total_flops()
-        loss.backward()
-    return forward, counter.get_total_flops()
+    return count_flops(lambda: model.compute_loss(images, order))
 
 
 def main():

@@ -355,7 +355,7 @@ def print_parts(bench, dtype, step):
         ),
         'target': lambda: bench.model.target_generator(images),
         'drawing orders': lambda: saim_mm.PredictionOrder.draw(
-            'stochastic', len(images), rows * columns, device
+            'stochastic', len(images), (rows, columns), device
         ),
     }
     print('| part, forward | ms | of the fastest step |\n| --- | --- | --- |')

@@ -1,0 +1,4 @@
+# MSE of pixels that are not normalised.
+_base_ = ['../saim_vit-tiny-p4_1xb512-amp-coslr-400e_cifar10.py']
+
+model = dict(target_generator=dict(normalize=False))

@@ -1,0 +1,442 @@
+"""Compare ways to pre-train: same images, same ViT, same number of them seen.
+
+    python tools/study.py [CONFIG ...] [--cpu] [--budget 1] [--seeds 0 1 2]
+        [--jobs 1] [--data data/cifar10] [--work-dir work_dirs/study]
+        [--table]
+
+Each CONFIG (default: SAIM on CIFAR-10, every ablation and every rival of it)
+is pre-trained, then fine-tuned, probed by a linear layer and by nearest
+neighbours; beside them the ViT from scratch. After each run a table (mean and
+deviation over seeds) and a plot (accuracy against FLOPs and hours of
+pre-training) are written anew into the work folder.
+
+A run that is there is not repeated, and one that was interrupted goes on from
+its last checkpoint. --cpu: a smaller ViT, fewer images and a tenth of the
+labels, for two cores overnight. --data: train/CLASS/ and test/CLASS/ with
+images of 32 x 32 pixels, as tools/dataset_converters/cifar10.py writes them.
+--budget multiplies the images that
+pre-training sees. --jobs: runs at a time. --table: only write table and plot.
+"""
+
+import argparse
+import json
+import multiprocessing
+import os
+import re
+import sys
+import time
+from collections import defaultdict
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import knn
+import numpy as np
+import torch
+from benchmarks.cost import count_flops
+from matplotlib.figure import Figure
+from mmengine.config import Config
+from mmengine.registry import RUNNERS, init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.registry import DATASETS, MODELS
+
+import saim_mm  # noqa: F401  registers everything
+from saim_mm.algorithm import is_pretraining
+
+ROOT = Path(__file__).resolve().parents[1]
+PRETRAIN = ROOT / 'configs/pretrain'
+SAIM = PRETRAIN / 'saim_vit-tiny-p4_1xb512-amp-coslr-400e_cifar10.py'
+CLASSIFICATION = ROOT / 'configs/classification'
+DOWNSTREAM = dict(
+    finetune=CLASSIFICATION / 'vit-tiny-p4_1xb256-amp-coslr-100e_cifar10.py',
+    linear=CLASSIFICATION / 'vit-tiny-p4_1xb256-linear-coslr-50e_cifar10.py',
+)
+SCRATCH = 'scratch'
+MEASURES = ('finetune', 'linear', 'knn')
+
+#: Of each stage: how often each image is seen (pretrain: with --budget 1).
+EPOCHS = dict(pretrain=100, finetune=50, linear=25)
+
+# What two cores can do in a night.
+CPU_EPOCHS = dict(pretrain=3, finetune=10, linear=10)
+CPU_LABELS = 10  # every tenth
+CPU_ARCH = dict(
+    embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384
+)
+
+
+def epochs_of(args):
+    """Epochs of each stage."""
+    return CPU_EPOCHS if args.cpu else EPOCHS
+
+
+def name_of(config):
+    """A method's short name, from that of its config."""
+    stem = Path(config).stem
+    found = re.match(r'([^_]+)_[^_]+_(?:(.+)_)?\d+xb', stem)
+    if not found:
+        return stem
+    algorithm, variant = found.groups()
+    return variant if variant and algorithm == 'saim' else algorithm
+
+
+def shrink(cfg):
+    """Make a pre-training config's model the ViT of --cpu."""
+    full = MODELS.build(cfg.model).backbone
+    narrower = full.embed_dims // CPU_ARCH['embed_dims']
+    shallower = full.num_layers / CPU_ARCH['num_layers']
+    model = cfg.model
+    model.backbone.arch = dict(CPU_ARCH)
+    neck = model.get('neck') or {}
+    if depth := neck.get('depth'):
+        neck.depth = max(1, round(depth / shallower))
+    if depth := neck.get('decoder_depth'):
+        neck.decoder_depth = max(1, round(depth / shallower))
+    for part in (neck, model.get('head') or {}):
+        for key in ('in_channels', 'embed_dim', 'embed_dims'):
+            if key in part:
+                part[key] //= narrower
+        for key in ('decoder_embed_dim', 'hid_channels'):
+            if key in part:
+                part[key] //= narrower
+
+
+def set_schedule(cfg, iterations, warmup):
+    """Train for some iterations: a linear warm-up, then a cosine to zero."""
+    begin = round(warmup * iterations)
+    cfg.param_scheduler = [
+        dict(
+            type='LinearLR',
+            start_factor=1e-4,
+            by_epoch=False,
+            begin=0,
+            end=begin,
+        )
+    ] * (begin > 0) + [
+        dict(
+            type='CosineAnnealingLR',
+            T_max=iterations - begin,
+            by_epoch=False,
+            begin=begin,
+            end=iterations,
+        )
+    ]
+    cfg.train_cfg = dict(
+        type='IterBasedTrainLoop', max_iters=iterations, val_interval=10**9
+    )
+    cfg.log_processor = dict(by_epoch=False)
+    cfg.default_hooks.checkpoint.update(
+        by_epoch=False,
+        interval=max(1, min(1000, iterations // 4)),
+        max_keep_ckpts=1,
+    )
+    cfg.default_hooks.logger.interval = 50
+    kind = cfg.train_dataloader.sampler.type
+    cfg.train_dataloader.sampler = (
+        dict(type='ReproducibleSampler', infinite=True)
+        if kind == 'ReproducibleSampler'
+        else dict(type='InfiniteSampler', shuffle=True)
+    )
+
+
+def prepare(args, config, seed, epochs, warmup=0.05):
+    """A config of the study: (config, iterations)."""
+    cfg = Config.fromfile(config)
+    dataset = cfg.train_dataloader.dataset
+    dataset.data_root = str(args.data)
+    if 'data_prefix' not in dataset:
+        dataset.data_prefix = 'train'
+    images = len(DATASETS.build(dataset))
+    classes = sum(path.is_dir() for path in (args.data / 'train').iterdir())
+    if 'num_classes' in (cfg.model.get('head') or {}):
+        cfg.model.head.num_classes = classes
+        cfg.data_preprocessor.num_classes = classes
+    for loader in ('val', 'test'):
+        if f'{loader}_dataloader' in cfg:
+            cfg[f'{loader}_dataloader'].dataset.data_root = str(args.data)
+    if args.cpu:
+        cfg.optim_wrapper.type = 'OptimWrapper'  # too small for bfloat16
+        cfg.train_dataloader.batch_size = 128
+        if config in DOWNSTREAM.values():
+            dataset.indices = list(range(0, images, CPU_LABELS))
+            images = len(dataset.indices)
+        for loader in ('train', 'val', 'test'):
+            if f'{loader}_dataloader' in cfg:
+                cfg[f'{loader}_dataloader'].num_workers = 1
+    batch = cfg.train_dataloader.batch_size
+    iterations = max(1, round(epochs * images / batch))
+    set_schedule(cfg, iterations, warmup)
+    cfg.randomness = dict(seed=seed)
+    return cfg, iterations
+
+
+def train(cfg, folder):
+    """Train, or go on with it: the runner."""
+    folder.mkdir(parents=True, exist_ok=True)
+    cfg.work_dir = str(folder)
+    # MMEngine finds visualisers and more by this name.
+    cfg.experiment_name = '-'.join(folder.parts[-3:])
+    cfg.visualizer.name = cfg.experiment_name
+    cfg.resume = True
+    runner = RUNNERS.get(cfg.runner_type).from_cfg(cfg)
+    runner.train()
+    return runner
+
+
+def run(args, config, seed):
+    """All stages of one method with one seed: the results."""
+    init_default_scope('mmpretrain')
+    name = SCRATCH if config is None else name_of(config)
+    folder = args.work_dir / name / f'seed-{seed}'
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / 'results.json'
+    results = dict(name=name, seed=seed, flops=0, hours=0)  # of pre-training
+    if path.exists():
+        results = json.loads(path.read_text())
+
+    def note(**values):
+        results.update(values)
+        path.write_text(json.dumps(results, indent=1))
+
+    backbone = checkpoint = None
+    if config is not None:
+        cfg, iterations = prepare(
+            args, config, seed, epochs_of(args)['pretrain'] * args.budget
+        )
+        if args.cpu:
+            shrink(cfg)
+        backbone = dict(cfg.model.backbone)
+        checkpoint = folder / 'pretrain' / f'iter_{iterations}.pth'
+        if not checkpoint.exists():
+            images = iterations * cfg.train_dataloader.batch_size
+            note(flops=flops_per_image(cfg) * images)
+            start = time.perf_counter()
+            train(cfg, checkpoint.parent)
+            hours = (time.perf_counter() - start) / 3600
+            note(hours=results['hours'] + hours)
+    for stage in DOWNSTREAM:
+        if stage in results:
+            continue
+        cfg = downstream(args, stage, seed, backbone, checkpoint)
+        if 'knn' not in results:  # of the encoder as it starts
+            metrics, _, _ = knn.evaluate(Config(cfg.to_dict()))
+            note(knn=metrics['accuracy/top1'])
+        runner = train(cfg, folder / stage)
+        note(**{stage: runner.val()['accuracy/top1']})
+        for trained in (folder / stage).glob('*.pth'):
+            trained.unlink()
+    return results
+
+
+def downstream(args, stage, seed, backbone, checkpoint):
+    """The config of fine-tuning or linear probing; backbone None: scratch."""
+    finetune = stage == 'finetune'
+    cfg, _ = prepare(
+        args,
+        DOWNSTREAM[stage],
+        seed,
+        epochs_of(args)[stage],
+        0.05 * finetune,
+    )
+    encoder = cfg.model.backbone
+    if args.cpu:
+        encoder.arch = dict(CPU_ARCH)
+        cfg.model.head.in_channels = CPU_ARCH['embed_dims']
+        if finetune:
+            encoder.drop_path_rate = 0.0
+        else:
+            encoder.frozen_stages = CPU_ARCH['num_layers']
+            cfg.model.neck.input_features = CPU_ARCH['embed_dims']
+    if finetune and (args.cpu or backbone is None):
+        # In so few steps lower blocks would hardly move.
+        cfg.optim_wrapper.paramwise_cfg.layer_decay_rate = 1.0
+    if backbone is None:
+        encoder.init_cfg = None
+    else:
+        for key in ('img_size', 'patch_size'):
+            encoder[key] = backbone[key]
+        encoder.init_cfg.checkpoint = str(checkpoint)
+    return cfg
+
+
+def flops_per_image(cfg):
+    """FLOPs of a step of pre-training for one image, backward included."""
+    cfg = Config(cfg.to_dict())
+    images = 2  # BatchNorm wants more than one
+    cfg.train_dataloader.update(
+        batch_size=images, num_workers=0, persistent_workers=False
+    )
+    batch = next(iter(Runner.build_dataloader(cfg.train_dataloader)))
+    cfg.model.data_preprocessor = cfg.data_preprocessor
+    model = MODELS.build(cfg.model).train()
+    data = model.data_preprocessor(batch, True)
+    if is_pretraining(cfg):
+        order = model.draw_order(data['inputs'])
+        total = count_flops(lambda: model.compute_loss(data['inputs'], order))
+    else:
+        total = count_flops(lambda: model.loss(**data)['loss'])
+    return total[1] / images
+
+
+def start(args, configs):
+    """Run what is not there yet, seed by seed: the number that failed."""
+    runs = [(c, s) for s in args.seeds for c in [None, *configs]]
+    threads = max(1, os.cpu_count() // args.jobs)
+    failed = 0
+    # Processes of their own: what they print goes into the work folder.
+    with ProcessPoolExecutor(
+        args.jobs,
+        mp_context=multiprocessing.get_context('spawn'),
+        initializer=start_process,
+        initargs=(args.work_dir, threads),
+    ) as pool:
+        futures = {pool.submit(run, args, *r): r for r in runs}
+        for future in as_completed(futures):
+            config, seed = futures[future]
+            name = SCRATCH if config is None else name_of(config)
+            print(f'{name}, seed {seed}: ', end='')
+            if error := future.exception():
+                failed += 1
+                print(f'FAILED, see {args.work_dir}/log-*.txt: {error}')
+                continue
+            results = future.result()
+            print(
+                ', '.join(f'{m} {results[m]:.1f}' for m in MEASURES),
+                flush=True,
+            )
+            report(args.work_dir)
+    return failed
+
+
+def start_process(work_dir, threads):
+    """Let a process of the study write into a file."""
+    torch.set_num_threads(threads)
+    file = os.open(
+        work_dir / f'log-{os.getpid()}.txt', os.O_WRONLY | os.O_CREAT
+    )
+    os.dup2(file, 1)
+    os.dup2(file, 2)
+
+
+def collect(work_dir):
+    """The finished runs: name -> list of results."""
+    methods = defaultdict(list)
+    for path in sorted(work_dir.glob('*/seed-*/results.json')):
+        results = json.loads(path.read_text())
+        if all(measure in results for measure in MEASURES):
+            methods[results['name']].append(results)
+    return methods
+
+
+def report(work_dir):
+    """Write the table and the plot; returns the table."""
+    methods = collect(work_dir)
+    rows = []
+    for name, runs in methods.items():
+        accuracy = [[run[m] for run in runs] for m in MEASURES]
+        flops, hours = (
+            np.mean([run[key] for run in runs]) for key in ('flops', 'hours')
+        )
+        rows.append((name, len(runs), flops / 1e15, hours, accuracy))
+    rows.sort(key=lambda row: -np.mean(row[4][0]))
+    lines = [
+        '| pre-training | seeds | PFLOP | hours | fine-tuned | linear | '
+        'nearest neighbours |',
+        '| --- ' * 7 + '|',
+    ]
+    for name, seeds, petaflops, hours, accuracy in rows:
+        cells = [
+            f'{np.mean(a):.1f}'
+            + (f' ± {np.std(a, ddof=1):.1f}' if seeds > 1 else '')
+            for a in accuracy
+        ]
+        lines.append(
+            f'| {name} | {seeds} | {petaflops:.3g} | {hours:.2f} | '
+            + ' | '.join(cells)
+            + ' |'
+        )
+    table = '\n'.join(lines) + '\n'
+    (work_dir / 'table.md').write_text(table)
+    plot(rows, work_dir / 'study.png')
+    return table
+
+
+def plot(rows, path):
+    """Accuracy against what pre-training costs."""
+    figure = Figure(figsize=(11, 8), layout='constrained')
+    axes = figure.subplots(2, 2, sharey='row')
+    measures = ((0, 'fine-tuned'), (1, 'linear'))
+    costs = ((2, 'PFLOP of pre-training'), (3, 'hours of pre-training'))
+    for row, (measure, title) in zip(axes, measures):
+        row[0].set_ylabel(f'top-1, {title}, %')
+        for axis, (cost, label) in zip(row, costs):
+            axis.set_xlabel(label)
+            axis.grid(alpha=0.3)
+            for method in rows:
+                values = method[4][measure]
+                mean = np.mean(values)
+                error = np.std(values, ddof=1) if len(values) > 1 else 0
+                if method[2] == 0:  # from scratch
+                    axis.axhline(mean, color='grey', ls='--', lw=1)
+                    continue
+                axis.errorbar(method[cost], mean, error, fmt='o', ms=4)
+                axis.annotate(
+                    method[0],
+                    (method[cost], mean),
+                    xytext=(4, 3),
+                    textcoords='offset points',
+                    fontsize=7,
+                )
+    figure.savefig(path, dpi=110)
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument('configs', nargs='*', type=Path, metavar='CONFIG')
+    parser.add_argument('--cpu', action='store_true')
+    parser.add_argument('--budget', type=float, default=1.0)
+    parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
+    parser.add_argument('--jobs', type=int, default=1)
+    parser.add_argument('--data', type=Path, default=Path('data/cifar10'))
+    parser.add_argument(
+        '--work-dir', type=Path, default=Path('work_dirs/study')
+    )
+    parser.add_argument('--table', action='store_true')
+    args = parser.parse_args()
+    if args.budget <= 0 or args.jobs < 1:
+        parser.error('--budget and --jobs must be positive')
+    for config in args.configs:
+        if not config.is_file():
+            parser.error(f'{config}: no such file')
+    args.work_dir = args.work_dir.resolve()
+    args.data = args.data.resolve()
+    if args.table:
+        print(report(args.work_dir), end='')
+        return
+    if not args.cpu and not torch.cuda.is_available():
+        parser.error('no GPU is found here: --cpu runs the reduced form')
+    for part in ('train', 'test'):
+        if not (args.data / part).is_dir():
+            parser.error(
+                f'--data {args.data}: must hold the folders train and test; '
+                'tools/dataset_converters/cifar10.py makes them'
+            )
+    os.chdir(ROOT)
+    configs = args.configs or [
+        SAIM,
+        *sorted(PRETRAIN.glob('rivals/*_cifar10.py')),
+        *sorted(PRETRAIN.glob('ablations/*_cifar10.py')),
+    ]
+    if args.cpu and not args.configs:
+        # 1,024 tokens each: a night for itself
+        configs = [c for c in configs if name_of(c) != 'pixels']
+    args.work_dir.mkdir(parents=True, exist_ok=True)
+    failed = start(args, [path.resolve() for path in configs])
+    print(f'{args.work_dir}/table.md:\n{report(args.work_dir)}', end='')
+    sys.exit(bool(failed))
+
+
+if __name__ == '__main__':
+    main()
