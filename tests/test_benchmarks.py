@@ -61,7 +61,9 @@ def test_pretrain_sweep(tmp_path):
     assert settings == [('16', '1'), ('32', '1'), ('64', '1'), ('16', '4')]
 
 
-@pytest.mark.parametrize('workers', [0, 2])
+@pytest.mark.parametrize(
+    'workers', [pytest.param(0, marks=pytest.mark.slow), 2]
+)
 def test_dataloader(photos, workers):
     output = benchmark(
         'dataloader', '--data', photos, '--rounds', 1, '--workers', workers

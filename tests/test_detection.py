@@ -309,6 +309,7 @@ def test_train_test_and_infer(scenes, checkpoint, tmp_path):
     assert set(found) == {'labels', 'scores', 'bboxes', 'masks'}
 
 
+@pytest.mark.slow
 def test_own_data_with_two_processes(scenes, checkpoint, tmp_path):
     """The README's config for one's own data, with small images."""
     values = options(scenes, checkpoint)

@@ -224,7 +224,7 @@ def test_masks_say_what_plain_causal_does(segment):
 
 
 @pytest.mark.parametrize(
-    'size', [96, pytest.param(224, marks=pytest.mark.slow)]
+    'size', [64, pytest.param(224, marks=pytest.mark.slow)]
 )
 def test_no_leak_in_the_papers_model(size):
     """The same for the ViT-B/16 of the paper's config, every t."""

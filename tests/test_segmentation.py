@@ -284,6 +284,7 @@ def test_a_linear_head_on_the_frozen_encoder(folders, checkpoint, tmp_path):
             assert torch.equal(value, before[f'backbone.{name}']), name
 
 
+@pytest.mark.slow
 def test_two_processes(folders, checkpoint, tmp_path):
     """SyncBN, of which there is none on CPUs, included."""
     work_dir = tmp_path / 'two'
