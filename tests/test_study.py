@@ -10,6 +10,9 @@ import pytest
 import torch
 from conftest import ROOT, TINY
 from mmengine.config import Config, ConfigDict
+from mmengine.registry import MODELS as ROOT_MODELS
+from mmengine.registry import DefaultScope
+from mmengine.utils import import_modules_from_strings
 from mmpretrain.registry import MODELS
 from PIL import Image
 
@@ -218,6 +221,33 @@ def test_study(cifar, tmp_path):
     assert results.stat().st_mtime_ns == written  # not run again
     table = study('--table', '--work-dir', tmp_path).stdout
     assert re.search(r'\| mae \| 2 \|.*\d ± \d', table)
+
+
+def test_transfer_takes_the_encoder(monkeypatch, tmp_path):
+    """The models of --transfer have every weight of a CIFAR checkpoint."""
+    pytest.importorskip('mmseg')
+    pytest.importorskip('mmcv._ext')
+    monkeypatch.syspath_prepend('tools')
+    study = runpy.run_path('tools/study.py')
+    encoder = ConfigDict(arch=TINY, patch_size=4)
+    own = saim_mm.SAIMViT(TINY, img_size=32, patch_size=4)
+    own.init_weights()
+    path = tmp_path / 'pretrained.pth'
+    weights = {f'backbone.{k}': v for k, v in own.state_dict().items()}
+    torch.save(dict(state_dict=weights), path)
+    for stage, scope, sizes in (
+        ('camvid', 'mmseg', [64, 32, 16, 8]),
+        ('bccd', 'mmdet', [32, 16, 8]),
+    ):
+        cfg = study['transfer'](stage, 0, encoder, path)
+        import_modules_from_strings(**cfg.custom_imports)
+        with DefaultScope.overwrite_default_scope(scope):
+            model = ROOT_MODELS.build(cfg.model)
+            model.init_weights()
+            for key, value in model.backbone.layers.state_dict().items():
+                assert torch.equal(value, weights[f'backbone.layers.{key}'])
+            maps = model.extract_feat(torch.rand(1, 3, 96, 128))
+        assert [x.shape[-1] for x in maps] == sizes
 
 
 def test_study_says_what_is_wrong(tmp_path, monkeypatch, capsys):

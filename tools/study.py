@@ -1,8 +1,8 @@
 """Compare ways to pre-train: same images, same ViT, same number of them seen.
 
     python tools/study.py [CONFIG ...] [--cpu] [--budget 1] [--seeds 0 1 2]
-        [--jobs 1] [--data data/cifar10] [--work-dir work_dirs/study]
-        [--table]
+        [--jobs 1] [--data data/cifar10] [--transfer]
+        [--work-dir work_dirs/study] [--table]
 
 Each CONFIG (default: SAIM on CIFAR-10, every ablation and every rival of it)
 is pre-trained, then fine-tuned, probed by a linear layer and by nearest
@@ -14,7 +14,8 @@ A run that is there is not repeated, and one that was interrupted goes on from
 its last checkpoint. --cpu: a smaller ViT, fewer images and a tenth of the
 labels, for two cores overnight. --data: train/CLASS/ and test/CLASS/ with
 images of 32 x 32 pixels, as tools/dataset_converters/cifar10.py writes them.
---budget multiplies the images that
+--transfer: also UperNet on CamVid and Faster R-CNN on BCCD (in data/), with
+mmsegmentation and mmdetection. --budget multiplies the images that
 pre-training sees. --jobs: runs at a time. --table: only write table and plot.
 """
 
@@ -39,7 +40,7 @@ from mmengine.registry import RUNNERS, init_default_scope
 from mmengine.runner import Runner
 from mmpretrain.registry import DATASETS, MODELS
 
-import saim_mm  # noqa: F401  registers everything
+from saim_mm import SAIMViT
 from saim_mm.algorithm import is_pretraining
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -50,8 +51,27 @@ DOWNSTREAM = dict(
     finetune=CLASSIFICATION / 'vit-tiny-p4_1xb256-amp-coslr-100e_cifar10.py',
     linear=CLASSIFICATION / 'vit-tiny-p4_1xb256-linear-coslr-50e_cifar10.py',
 )
+#: Config of the transfer and its metric.
+TRANSFER = dict(
+    camvid=(
+        ROOT
+        / 'configs/segmentation'
+        / 'saim-vit-192x4-p8_upernet_1xb8-600i_camvid-240x320.py',
+        'mIoU',
+    ),
+    bccd=(
+        ROOT
+        / 'configs/detection'
+        / 'faster-rcnn_saim-vit-192x4-p8_vitdet_1xb4-coslr-12e_bccd.py',
+        'coco/bbox_mAP_50',
+    ),
+)
 SCRATCH = 'scratch'
-MEASURES = ('finetune', 'linear', 'knn')
+#: Key of the results -> heading of the table.
+MEASURES = dict(
+    finetune='fine-tuned', linear='linear', knn='nearest neighbours'
+)
+TRANSFERRED = dict(camvid='CamVid, mIoU', bccd='BCCD, AP 50')
 
 #: Of each stage: how often each image is seen (pretrain: with --budget 1).
 EPOCHS = dict(pretrain=100, finetune=50, linear=25)
@@ -214,17 +234,64 @@ def run(args, config, seed):
             hours = (time.perf_counter() - start) / 3600
             note(hours=results['hours'] + hours)
     for stage in DOWNSTREAM:
+        cfg = downstream(args, stage, seed, backbone, checkpoint)
+        encoder = cfg.model.backbone
         if stage in results:
             continue
-        cfg = downstream(args, stage, seed, backbone, checkpoint)
         if 'knn' not in results:  # of the encoder as it starts
             metrics, _, _ = knn.evaluate(Config(cfg.to_dict()))
-            note(knn=metrics['accuracy/top1'])
+            note(knn=float(metrics['accuracy/top1']))
         runner = train(cfg, folder / stage)
-        note(**{stage: runner.val()['accuracy/top1']})
+        note(**{stage: float(runner.val()['accuracy/top1'])})
         for trained in (folder / stage).glob('*.pth'):
             trained.unlink()
+    for stage in TRANSFER if args.transfer else ():
+        if stage not in results:
+            cfg = transfer(stage, seed, encoder, checkpoint)
+            metric = train(cfg, folder / stage).val()[TRANSFER[stage][1]]
+            scale = 1 if stage == 'camvid' else 100
+            note(**{stage: scale * float(metric)})
     return results
+
+
+def transfer(stage, seed, encoder, checkpoint):
+    """The config of a transfer; checkpoint None: from scratch.
+
+    Args:
+        stage (str): Of TRANSFER.
+        seed (int): The seed.
+        encoder (dict): Config of the encoder, as fine-tuned.
+        checkpoint (Path, optional): Of pre-training.
+    """
+    cfg = Config.fromfile(TRANSFER[stage][0])
+    model, patch_size = cfg.model, encoder.patch_size
+    arch = SAIMViT.parse_arch(encoder.arch)
+    narrower = model.backbone.arch.embed_dims / arch['embed_dims']
+    smaller = model.backbone.patch_size / patch_size
+    depth = arch['num_layers']
+    model.backbone.update(arch=arch, patch_size=patch_size)
+    quarters = [depth * (i + 1) // 4 - 1 for i in range(4)]
+    if stage == 'camvid':
+        model.backbone.out_indices = quarters
+        model.neck.embed_dim = arch['embed_dims']
+        model.decode_head.in_channels = [arch['embed_dims']] * 4
+        model.auxiliary_head.in_channels = arch['embed_dims']
+    else:
+        model.backbone.global_attn_indexes = quarters
+        model.backbone.window_size = round(
+            model.backbone.window_size * smaller
+        )
+        model.neck.in_channels = round(model.neck.in_channels / narrower)
+        # Patches of 4 pixels: maps of strides 4, 8, and 16 by pooling.
+        model.neck.scales = [1, 0.5]
+        model.rpn_head.anchor_generator.update(scales=[8], strides=[4, 8, 16])
+        model.roi_head.bbox_roi_extractor.featmap_strides = [4, 8]
+    model.backbone.init_cfg = checkpoint and dict(
+        type='Pretrained', checkpoint=str(checkpoint), prefix='backbone.'
+    )
+    cfg.randomness = dict(seed=seed)
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    return cfg
 
 
 def downstream(args, stage, seed, backbone, checkpoint):
@@ -322,7 +389,7 @@ def collect(work_dir):
     methods = defaultdict(list)
     for path in sorted(work_dir.glob('*/seed-*/results.json')):
         results = json.loads(path.read_text())
-        if all(measure in results for measure in MEASURES):
+        if set(MEASURES) <= set(results):
             methods[results['name']].append(results)
     return methods
 
@@ -330,30 +397,30 @@ def collect(work_dir):
 def report(work_dir):
     """Write the table and the plot; returns the table."""
     methods = collect(work_dir)
+    measures = dict(MEASURES)
+    for key, heading in TRANSFERRED.items():
+        if any(key in run for runs in methods.values() for run in runs):
+            measures[key] = heading
     rows = []
     for name, runs in methods.items():
-        accuracy = [[run[m] for run in runs] for m in MEASURES]
+        accuracy = {
+            key: [run[key] for run in runs if key in run] for key in measures
+        }
         flops, hours = (
             np.mean([run[key] for run in runs]) for key in ('flops', 'hours')
         )
         rows.append((name, len(runs), flops / 1e15, hours, accuracy))
-    rows.sort(key=lambda row: -np.mean(row[4][0]))
-    lines = [
-        '| pre-training | seeds | PFLOP | hours | fine-tuned | linear | '
-        'nearest neighbours |',
-        '| --- ' * 7 + '|',
-    ]
+    rows.sort(key=lambda row: -np.mean(row[4]['finetune']))
+    headings = ['pre-training', 'seeds', 'PFLOP', 'hours', *measures.values()]
+    lines = [f'| {" | ".join(headings)} |', '| --- ' * len(headings) + '|']
     for name, seeds, petaflops, hours, accuracy in rows:
-        cells = [
-            f'{np.mean(a):.1f}'
-            + (f' ± {np.std(a, ddof=1):.1f}' if seeds > 1 else '')
-            for a in accuracy
-        ]
-        lines.append(
-            f'| {name} | {seeds} | {petaflops:.3g} | {hours:.2f} | '
-            + ' | '.join(cells)
-            + ' |'
-        )
+        cells = [name, str(seeds), f'{petaflops:.3g}', f'{hours:.2f}']
+        for values in accuracy.values():
+            cell = f'{np.mean(values):.1f}' if values else ''
+            if len(values) > 1:
+                cell += f' ± {np.std(values, ddof=1):.1f}'
+            cells.append(cell)
+        lines.append(f'| {" | ".join(cells)} |')
     table = '\n'.join(lines) + '\n'
     (work_dir / 'table.md').write_text(table)
     plot(rows, work_dir / 'study.png')
@@ -364,10 +431,10 @@ def plot(rows, path):
     """Accuracy against what pre-training costs."""
     figure = Figure(figsize=(11, 8), layout='constrained')
     axes = figure.subplots(2, 2, sharey='row')
-    measures = ((0, 'fine-tuned'), (1, 'linear'))
+    measures = ('finetune', 'linear')
     costs = ((2, 'PFLOP of pre-training'), (3, 'hours of pre-training'))
-    for row, (measure, title) in zip(axes, measures):
-        row[0].set_ylabel(f'top-1, {title}, %')
+    for row, measure in zip(axes, measures):
+        row[0].set_ylabel(f'top-1, {MEASURES[measure]}, %')
         for axis, (cost, label) in zip(row, costs):
             axis.set_xlabel(label)
             axis.grid(alpha=0.3)
@@ -400,6 +467,7 @@ def main():
     parser.add_argument('--seeds', type=int, nargs='+', default=[0, 1, 2])
     parser.add_argument('--jobs', type=int, default=1)
     parser.add_argument('--data', type=Path, default=Path('data/cifar10'))
+    parser.add_argument('--transfer', action='store_true')
     parser.add_argument(
         '--work-dir', type=Path, default=Path('work_dirs/study')
     )
@@ -422,6 +490,12 @@ def main():
             parser.error(
                 f'--data {args.data}: must hold the folders train and test; '
                 'tools/dataset_converters/cifar10.py makes them'
+            )
+    for name in TRANSFER if args.transfer else ():
+        if not (ROOT / 'data' / name).is_dir():
+            parser.error(
+                f'--transfer: data/{name} is missing; '
+                'tools/dataset_converters makes it'
             )
     os.chdir(ROOT)
     configs = args.configs or [
