@@ -60,13 +60,14 @@ def test_paths_exist():
 
 def test_every_option_of_the_table_can_be_set():
     options = re.findall(r'^\| `(model\.[\w.]+)` \|', README, re.MULTILINE)
-    assert len(options) == 11
+    assert len(options) == 12
     values = {
         'model.backbone.arch': 'deit-tiny',
         'model.backbone.img_size': (64, 96),
         'model.backbone.patch_size': 8,
         'model.order': 'raster',
-        'model.neck.depth': 0,
+        'model.segment': 2,
+        'model.neck.depth': 6,
         'model.neck.share_weights': True,
         'model.target_generator.kernel_size': None,
         'model.target_generator.sigma': 1.5,
@@ -81,7 +82,8 @@ def test_every_option_of_the_table_can_be_set():
     cfg.merge_from_dict(values)
     model = MODELS.build(cfg.model)
     assert model.backbone.patch_resolution == (8, 12)
-    assert (model.order, model.neck.depth) == ('raster', 0)
+    assert (model.order, model.segment) == ('raster', 2)
+    assert model.neck.depth == 6
     assert len(model.head.blocks) == 2
 
 
