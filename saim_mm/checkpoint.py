@@ -19,6 +19,7 @@ from mmengine.runner.checkpoint import (
 )
 from torch import Tensor
 
+from .sharding import REST, load_folder
 from .zoo import SCHEME, WEIGHTS, locate
 
 
@@ -65,8 +66,8 @@ def load_from_local(
     executing a pickle.
 
     Args:
-        filename (str | Path): The file, or ``saim_mm://NAME`` for weights of
-            :mod:`saim_mm.zoo`.
+        filename (str | Path): The file, the folder of a sharded checkpoint, or
+            ``saim_mm://NAME`` for weights of :mod:`saim_mm.zoo`.
         map_location: As for :func:`torch.load`. Defaults to None.
 
     Returns:
@@ -78,6 +79,8 @@ def load_from_local(
             is not in the zoo.
     """
     path = locate(filename)
+    if Path(path, REST).is_file():
+        return load_folder(path)
     if not path.is_file():
         raise FileNotFoundError(
             f'checkpoint={str(filename)!r}: no such file; set it to a '

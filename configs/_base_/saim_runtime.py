@@ -3,6 +3,8 @@ _base_ = ['mmpretrain::_base_/default_runtime.py']
 custom_imports = dict(imports=['saim_mm'], allow_failed_imports=False)
 # MMEngine's Runner, after a look at what this machine can do.
 runner_type = 'SAIMRunner'
+# True: each process keeps its part of weights, gradients and optimiser.
+fsdp = False
 
 default_hooks = dict(
     # keep_every=100: of every hundredth epoch for good.
