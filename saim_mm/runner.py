@@ -74,15 +74,7 @@ class SAIMRunner(Runner):
         """
         check_settings(cfg)
         check_fsdp(cfg)
-        if get_device() == 'cpu':
-            prepare_for_cpu(cfg)
-        rank, gpus = int(os.getenv('LOCAL_RANK', 0)), torch.cuda.device_count()
-        if 0 < gpus <= rank:
-            raise ValueError(
-                f'{os.getenv("LOCAL_WORLD_SIZE")} processes were launched on '
-                f'this machine, one for each GPU: must be at most {gpus}, '
-                'the GPUs that PyTorch finds here'
-            )
+        check_machine(cfg)
         return super().from_cfg(cfg)
 
     def wrap_model(
@@ -506,6 +498,26 @@ def cpu_has_bfloat16() -> bool:
     path = Path('/proc/cpuinfo')
     flags = path.read_text() if path.exists() else ''
     return bool(re.search(r'\b(avx512_bf16|amx_bf16|bf16)\b', flags))
+
+
+def check_machine(cfg: Config) -> None:
+    """Check a config for this machine, and adapt it to one without GPUs.
+
+    Args:
+        cfg (Config): The config, see :func:`prepare_for_cpu`.
+
+    Raises:
+        ValueError: If it asks for GPUs that are not there.
+    """
+    if get_device() == 'cpu':
+        prepare_for_cpu(cfg)
+    rank, gpus = int(os.getenv('LOCAL_RANK', 0)), torch.cuda.device_count()
+    if 0 < gpus <= rank:
+        raise ValueError(
+            f'{os.getenv("LOCAL_WORLD_SIZE")} processes were launched on '
+            f'this machine, one for each GPU: must be at most {gpus}, '
+            'the GPUs that PyTorch finds here'
+        )
 
 
 def prepare_for_cpu(cfg: Config) -> None:
