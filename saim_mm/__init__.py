@@ -20,7 +20,7 @@ from .backbone import SAIMViT  # noqa: E402
 from .data import UnlabelledImages  # noqa: E402
 from .decoder import SAIMDecoder  # noqa: E402
 from .head import SAIMHead  # noqa: E402
-from .hooks import ReconstructionHook  # noqa: E402
+from .hooks import ReconstructionHook, ThroughputHook  # noqa: E402
 from .optim import (  # noqa: E402
     BFloat16OptimWrapper,
     LayerDecayOptimWrapperConstructor,
@@ -59,6 +59,7 @@ __all__ = [
     'StepSeedHook',
     'SimpleFeaturePyramid',
     'SmoothedPatchTarget',
+    'ThroughputHook',
     'UnlabelledImages',
     '__version__',
     'get_model',
