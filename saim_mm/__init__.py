@@ -20,7 +20,7 @@ from .backbone import SAIMViT  # noqa: E402
 from .data import UnlabelledImages  # noqa: E402
 from .decoder import SAIMDecoder  # noqa: E402
 from .head import SAIMHead  # noqa: E402
-from .hooks import ReconstructionHook  # noqa: E402
+from .hooks import ReconstructionHook, ThroughputHook  # noqa: E402
 from .optim import (  # noqa: E402
     BFloat16OptimWrapper,
     LayerDecayOptimWrapperConstructor,
@@ -38,9 +38,11 @@ from .safety import NonFiniteHook, SafeCheckpointHook  # noqa: E402
 from .target import SmoothedPatchTarget  # noqa: E402
 from .transforms import LoadRandomResizedCrop  # noqa: E402
 from .version import __version__  # noqa: E402
+from .zero import DeepSpeedRunner  # noqa: E402
 
 __all__ = [
     'BFloat16OptimWrapper',
+    'DeepSpeedRunner',
     'FeatureExtractor',
     'LayerDecayOptimWrapperConstructor',
     'LoadRandomResizedCrop',
@@ -59,6 +61,7 @@ __all__ = [
     'SimMIMViT',
     'SimpleFeaturePyramid',
     'SmoothedPatchTarget',
+    'ThroughputHook',
     'UnlabelledImages',
     '__version__',
     'get_model',

@@ -10,6 +10,7 @@ from urllib.parse import urlparse
 
 import numpy as np
 import torch
+from mmengine.config import ConfigDict
 from mmengine.dist import barrier, get_local_rank
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
@@ -19,14 +20,15 @@ from mmengine.runner.checkpoint import (
 )
 from torch import Tensor
 
+from .sharding import REST, load_folder
 from .zoo import SCHEME, WEIGHTS, locate
 
 
 def _harmless() -> list:
     """What may stand in a checkpoint beside tensors and plain data.
 
-    MMEngine saves the logged numbers as ``HistoryBuffer``, and MAE's code, on
-    which the authors' is built, its command line.
+    MMEngine saves the logged numbers as ``HistoryBuffer``, DeepSpeed its
+    config, and MAE's code, on which the authors' is built, its command line.
     """
     dtypes = (np.float64, np.float32, np.int64, np.int32, np.uint32)
     # How numpy pickles an array and a scalar; private names that moved in 2.0.
@@ -34,6 +36,7 @@ def _harmless() -> list:
     scalar = np.float64(0).__reduce__()[0]
     return [
         argparse.Namespace,
+        ConfigDict,
         HistoryBuffer,
         getattr,
         np.ndarray,
@@ -53,6 +56,8 @@ ZOOS = {
 }
 #: Environment variable: files, as they are given, that may run code.
 TRUSTED = 'SAIM_MM_TRUSTED_CHECKPOINTS'
+#: The file of DeepSpeed's folders that holds the weights (ZeRO 1 and 2).
+DEEPSPEED = 'mp_rank_00_model_states.pt'
 
 
 @CheckpointLoader.register_scheme(prefixes=(SCHEME, ''), force=True)
@@ -65,8 +70,8 @@ def load_from_local(
     executing a pickle.
 
     Args:
-        filename (str | Path): The file, or ``saim_mm://NAME`` for weights of
-            :mod:`saim_mm.zoo`.
+        filename (str | Path): The file, the folder of a sharded checkpoint, or
+            ``saim_mm://NAME`` for weights of :mod:`saim_mm.zoo`.
         map_location: As for :func:`torch.load`. Defaults to None.
 
     Returns:
@@ -78,6 +83,11 @@ def load_from_local(
             is not in the zoo.
     """
     path = locate(filename)
+    if Path(path, REST).is_file():
+        return load_folder(path)
+    if Path(path, DEEPSPEED).is_file():
+        module = load_from_local(Path(path, DEEPSPEED), map_location)['module']
+        return dict(state_dict=module)
     if not path.is_file():
         raise FileNotFoundError(
             f'checkpoint={str(filename)!r}: no such file; set it to a '

@@ -8,6 +8,7 @@ INSTALL = {
     'mmpretrain': "pip install 'saim_mm[onedl]'",
     'mmdet': "pip install 'saim_mm[onedl,detection]'",
     'mmseg': "pip install 'saim_mm[onedl,segmentation]'",
+    'deepspeed': "pip install 'saim_mm[deepspeed]'",
     'gradio': "pip install 'saim_mm[web]'",
     'mmcv.ops': 'pip install --no-build-isolation --no-cache-dir --no-binary '
     'onedl-mmcv --force-reinstall --no-deps onedl-mmcv  '

@@ -1,4 +1,4 @@
-"""ReconstructionHook: watch pre-training as pictures."""
+"""Hooks to watch training by: pictures, and how fast it is."""
 
 from typing import Optional
 
@@ -94,3 +94,39 @@ class ReconstructionHook(Hook):
         runner.visualizer.add_image(
             'reconstruction', figure_to_array(figure), step=runner.iter + 1
         )
+
+
+@HOOKS.register_module()
+class ThroughputHook(Hook):
+    """Logs how fast training is, beside MMEngine's ``time``.
+
+    ``images_per_second`` are those of all processes, ``utilisation`` the share
+    of the time in which this one did not wait for its data; both over as many
+    iterations as the log's means.
+    """
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Log both.
+
+        Args:
+            runner (Runner): The runner; its ``timer`` has gone before.
+            batch_idx (int): Not used.
+            data_batch (dict): From the loader: ``inputs``, one for an image.
+            outputs (dict): Not used.
+        """
+        hub = runner.message_hub
+        seconds, waiting = (
+            hub.get_scalar(f'train/{name}').mean(
+                runner.log_processor.window_size
+            )
+            for name in ('time', 'data_time')
+        )
+        images = len(data_batch['inputs']) * runner.world_size
+        hub.update_scalar('train/images_per_second', images / seconds)
+        hub.update_scalar('train/utilisation', 1 - waiting / seconds)

@@ -4,6 +4,7 @@ import atexit
 import logging
 import os
 import re
+import shutil
 import signal
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +16,7 @@ import torch.distributed
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
-from mmengine.dist import master_only
+from mmengine.dist import barrier, is_main_process
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
@@ -23,12 +24,23 @@ from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, Runner
 from torch import nn
+from torch.distributed.checkpoint import CheckpointException
 from torch.utils.data import DataLoader, Dataset
 
 from .algorithm import SAIM
 from .checkpoint import finish, part_of
 from .errors import check_inside
 from .settings import check_settings
+from .sharding import (
+    REST,
+    check_fsdp,
+    finish_folder,
+    is_sharded,
+    leave_out_tensors,
+    shard,
+    share_out,
+    write_tensors,
+)
 
 #: The checkpoint that a signal made.
 INTERRUPTED = 'interrupted.pth'
@@ -42,7 +54,8 @@ class SAIMRunner(Runner):
     precision or GPUs that are not there), and lets several processes train on
     CPUs, which MMEngine's launcher does not. ``compile = True`` (or a dict of
     ``torch.compile``'s arguments) compiles the loss of SAIM as one graph, and
-    with it its backward pass.
+    with it its backward pass. ``fsdp = True`` shares weights, gradients and
+    the optimiser out among the processes of pre-training.
     """
 
     @classmethod
@@ -60,15 +73,8 @@ class SAIMRunner(Runner):
                 what this machine has not.
         """
         check_settings(cfg)
-        if get_device() == 'cpu':
-            prepare_for_cpu(cfg)
-        rank, gpus = int(os.getenv('LOCAL_RANK', 0)), torch.cuda.device_count()
-        if 0 < gpus <= rank:
-            raise ValueError(
-                f'{os.getenv("LOCAL_WORLD_SIZE")} processes were launched on '
-                f'this machine, one for each GPU: must be at most {gpus}, '
-                'the GPUs that PyTorch finds here'
-            )
+        check_fsdp(cfg)
+        check_machine(cfg)
         return super().from_cfg(cfg)
 
     def wrap_model(
@@ -83,11 +89,20 @@ class SAIMRunner(Runner):
             model (nn.Module): The model.
 
         Returns:
-            nn.Module: The wrapped model.
+            nn.Module: The wrapped model; with ``fsdp`` itself, shared out.
         """
+        if self.cfg.get('fsdp') and self.distributed:
+            self.model = model.to(get_device())
+            # MMEngine does so later, when no process has the whole.
+            super()._init_model_weights()
+            return shard(self.model)
         if get_device() == 'cpu':
             model = revert_sync_batchnorm(model)
         return super().wrap_model(model_wrapper_cfg, model)
+
+    def _init_model_weights(self) -> None:
+        if not is_sharded(self.model):
+            super()._init_model_weights()
 
     @staticmethod
     def build_dataloader(
@@ -179,14 +194,14 @@ class SAIMRunner(Runner):
             )
         return super().build_optim_wrapper(optim_wrapper)
 
-    @master_only
     def save_checkpoint(
         self, out_dir: str, filename: str, *args, **kwargs
     ) -> None:
         """Save a checkpoint, whole or not at all.
 
         MMEngine writes into the final file, so that a process that is killed
-        while it writes leaves a broken one.
+        while it writes leaves a broken one. With ``fsdp`` it is a folder, into
+        which each process writes its part.
 
         Args:
             out_dir (str): The folder.
@@ -201,17 +216,47 @@ class SAIMRunner(Runner):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
         path = Path(out_dir, filename)
+        part = part_of(path)
         try:
-            super().save_checkpoint(
-                out_dir, part_of(path).name, *args, **kwargs
-            )
-            finish(path)
-        except (OSError, RuntimeError) as error:
-            part_of(path).unlink(missing_ok=True)
+            if is_sharded(self.model):
+                write_tensors(
+                    dict(
+                        state_dict=self.model.state_dict(),
+                        optimizer=self.optim_wrapper.state_dict(),
+                    ),
+                    part,
+                )
+                super().save_checkpoint(str(part), REST, *args, **kwargs)
+                if is_main_process():
+                    finish_folder(part, path)
+                barrier()
+            elif is_main_process():
+                super().save_checkpoint(out_dir, part.name, *args, **kwargs)
+                finish(path)
+        except (OSError, RuntimeError, CheckpointException) as error:
+            if part.is_dir():
+                shutil.rmtree(part, ignore_errors=True)
+            part.unlink(missing_ok=True)
             raise OSError(
                 f'{path}: not written ({error}); the checkpoints before it '
                 'are as they were'
             ) from error
+
+    def call_hook(self, fn_name: str, **kwargs) -> None:
+        """Call the hooks, then cut or leave out what ``fsdp`` shares out.
+
+        Args:
+            fn_name (str): Which.
+            **kwargs: As for MMEngine's.
+        """
+        super().call_hook(fn_name, **kwargs)
+        if 'checkpoint' not in kwargs or not is_sharded(self.model):
+            return
+        if fn_name == 'before_save_checkpoint':
+            leave_out_tensors(kwargs['checkpoint'])
+        else:
+            optimizer = getattr(self.optim_wrapper, 'optimizer', None)
+            share_out(kwargs['checkpoint'], self.model, optimizer)
 
     def load_or_resume(self) -> None:
         """Load or resume, from the last checkpoint that is whole."""
@@ -453,6 +498,26 @@ def cpu_has_bfloat16() -> bool:
     path = Path('/proc/cpuinfo')
     flags = path.read_text() if path.exists() else ''
     return bool(re.search(r'\b(avx512_bf16|amx_bf16|bf16)\b', flags))
+
+
+def check_machine(cfg: Config) -> None:
+    """Check a config for this machine, and adapt it to one without GPUs.
+
+    Args:
+        cfg (Config): The config, see :func:`prepare_for_cpu`.
+
+    Raises:
+        ValueError: If it asks for GPUs that are not there.
+    """
+    if get_device() == 'cpu':
+        prepare_for_cpu(cfg)
+    rank, gpus = int(os.getenv('LOCAL_RANK', 0)), torch.cuda.device_count()
+    if 0 < gpus <= rank:
+        raise ValueError(
+            f'{os.getenv("LOCAL_WORLD_SIZE")} processes were launched on '
+            f'this machine, one for each GPU: must be at most {gpus}, '
+            'the GPUs that PyTorch finds here'
+        )
 
 
 def prepare_for_cpu(cfg: Config) -> None:

@@ -57,6 +57,7 @@ RULES: dict[str, tuple[Callable[[Any], bool], str]] = {
         'an integer, 0 to 2**32 - 1, or None',
     ),
     'resume': (lambda x: isinstance(x, bool), 'True or False'),
+    'fsdp': (lambda x: isinstance(x, bool), 'True or False'),
     'work_dir': (
         lambda x: isinstance(x, str) and len(x) > 0,
         'the path of a folder',

@@ -87,6 +87,27 @@ def test_epoch(photos):
     )
 
 
+def test_scaling():
+    output = benchmark(
+        'scaling',
+        *('--steps', 1, '--gpus', 8, 64, '--tflops', 0.001),
+        *('--latency', 0, '--bandwidth', 1, '--cfg-options', *SMALL),
+    )
+    measured, model = rows(output, 3), rows(output, 5)
+    assert all(float(measured[n][0]) > 0 for n in '12')
+    assert 'A model, **not a measurement**' in output
+    size = float(re.search(r'(\d+) MB of gradients', output)[1])
+    for gpus in (8, 64):
+        images, averaging, late, efficiency = map(float, model[f'{gpus} GPUs'])
+        assert images == 4 * gpus
+        # A ring sends all but its own part, twice; MB at 1 GB/s are ms.
+        expected = 2 * (gpus - 1) / gpus * size
+        assert averaging == pytest.approx(expected, rel=0.02)
+        # A slow GPU hides all but the last of 2 buckets of 25 MiB.
+        assert late == pytest.approx(averaging / 2, rel=0.01)
+        assert 0.9 < efficiency < 1
+
+
 def test_losses(photos, tmp_path):
     output = benchmark(
         'losses',

@@ -3,6 +3,8 @@ _base_ = ['mmpretrain::_base_/default_runtime.py']
 custom_imports = dict(imports=['saim_mm'], allow_failed_imports=False)
 # MMEngine's Runner, after a look at what this machine can do.
 runner_type = 'SAIMRunner'
+# True: each process keeps its part of weights, gradients and optimiser.
+fsdp = False
 
 default_hooks = dict(
     # keep_every=100: of every hundredth epoch for good.
@@ -11,5 +13,7 @@ default_hooks = dict(
     step_seed=dict(type='StepSeedHook'),
     # policy='skip' or 'restore' goes on after a loss that is not finite.
     non_finite=dict(type='NonFiniteHook'),
+    # images_per_second and utilisation in the log.
+    throughput=dict(type='ThroughputHook'),
 )
 randomness = dict(seed=0)

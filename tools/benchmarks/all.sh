@@ -27,3 +27,8 @@ measure losses losses.py --out "$out" \
     --cfg-options train_dataloader.batch_size=64
 measure sweep pretrain.py --sweep --batch-size "$batch" --out "$out"
 measure detection detection.py --batch-size 4
+gpus=$(nvidia-smi -L 2>/dev/null | wc -l)
+if [ "$gpus" -gt 1 ]; then
+    measure scaling scaling.py --processes "$gpus" --steps 20 \
+        --cfg-options train_dataloader.batch_size="$batch"
+fi

@@ -13,8 +13,9 @@ The layout of SOURCE is found by its names. LAYOUT is one of
                  written beside TARGET
 
 SOURCE and TARGET are PyTorch checkpoints or .safetensors files; SOURCE may be
-saim_mm://NAME, of the model zoo. What LAYOUT has no place for, the decoder of
-pre-training, is left out; so is the state of training. --half writes float16.
+saim_mm://NAME, of the model zoo, or a folder, as training with fsdp saves it.
+What LAYOUT has no place for, the decoder of pre-training, is left out; so is
+the state of training. --half writes float16.
 Nothing in a checkpoint is executed.
 """
 

@@ -1,0 +1,106 @@
+"""torchrun starts what died again, and training goes on."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from test_distribution import (
+    free_port,
+    images,  # noqa: F401  a fixture
+    start_two,
+    write,
+)
+from test_resume import assert_same, config, find_checkpoints, weights
+
+pytestmark = pytest.mark.slow
+
+
+def worker(run):
+    """The number of a training process, not of torchrun's."""
+    for folder in Path('/proc').glob('[0-9]*'):
+        try:
+            line = (folder / 'cmdline').read_bytes().split(b'\0')
+            environment = (folder / 'environ').read_bytes()
+        except OSError:
+            continue
+        if (
+            str(run).encode() in line
+            and any(part.endswith(b'train.py') for part in line[:4])
+            and b'\0LOCAL_RANK=1\0' in environment
+        ):
+            return int(folder.name)
+    return None
+
+
+def wait_for_another(process, run):
+    """Until there is a newer checkpoint."""
+    known = find_checkpoints(run)[:1] if run.exists() else []
+    while not run.exists() or find_checkpoints(run)[:1] == known:
+        assert process.poll() is None
+        time.sleep(0.01)
+
+
+def test_one_of_two_is_killed(images, tmp_path, monkeypatch):  # noqa: F811
+    """By kill -9; the end is that of two undisturbed."""
+    cfg = config(images, tmp_path, iters=60, workers=1)
+    path = write(cfg, tmp_path / 'config.py', 4)
+    assert start_two(path, tmp_path / 'straight').wait(120) == 0
+    run = tmp_path / 'run'
+    monkeypatch.setenv('MAX_RESTARTS', '2')
+    process = start_two(path, run, '--resume')
+    wait_for_another(process, run)
+    os.kill(worker(run), signal.SIGKILL)
+    assert process.wait(240) == 0
+    log = (tmp_path / 'run.log').read_text()
+    assert 'Resumed from the last checkpoint' in log
+    assert_same(
+        weights(tmp_path / 'straight/iter_60.pth'),
+        weights(run / 'iter_60.pth'),
+    )
+
+
+def test_a_machine_is_lost(images, tmp_path, monkeypatch):  # noqa: F811
+    """Of two, here two of torchrun; the other one goes on alone."""
+    path = write(
+        config(images, tmp_path, iters=150, workers=1),
+        tmp_path / 'config.py',
+        4,
+    )
+    environment = dict(
+        os.environ,
+        OMP_NUM_THREADS='1',
+        MAX_RESTARTS='3',
+        NNODES='1:2',
+        PORT=str(free_port()),
+        PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+    )
+    run = tmp_path / 'run'
+    machines = []
+    for number in range(2):
+        with open(tmp_path / f'{number}.log', 'w') as log:
+            machines.append(
+                subprocess.Popen(
+                    [
+                        *(ROOT / 'tools/dist_train.sh', path, '1'),
+                        *('--work-dir', run, '--resume'),
+                    ],
+                    env=environment,
+                    stdout=log,
+                    stderr=log,
+                )
+            )
+        time.sleep(2)
+    wait_for_another(machines[0], run)
+    lost = machines[1].pid
+    children = Path(f'/proc/{lost}/task/{lost}/children').read_text()
+    for number in (lost, *map(int, children.split())):
+        os.kill(number, signal.SIGKILL)
+    assert machines[0].wait(240) == 0
+    log = (tmp_path / '0.log').read_text()
+    assert 'GPU number: 2' in log and 'GPU number: 1' in log
+    assert 'Resumed from the last checkpoint' in log

@@ -1,0 +1,79 @@
+"""What a run can be watched by, as it is in docs/weeks.md."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from mmengine.config import Config
+from test_resume import config, train
+
+BACKENDS = {
+    re.findall(r"type='(\w+)'", text)[-1]: text
+    for text in re.findall(
+        r'^visualizer = .*?^\)$',
+        (ROOT / 'docs/weeks.md').read_text(),
+        re.M | re.S,
+    )
+}
+
+
+def watched(photos, tmp_path, kind):
+    """A config that inherits, with one field more."""
+    cfg = config(photos, tmp_path / 'run', iters=3)
+    cfg.dump(tmp_path / 'base.py')
+    path = tmp_path / 'watched.py'
+    path.write_text(f"_base_ = ['base.py']\n{BACKENDS[kind]}\n")
+    return path
+
+
+def test_log(photos, tmp_path):
+    cfg = config(photos, tmp_path, iters=3)
+    train(cfg)
+    [path] = tmp_path.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == 3
+    for line in lines:
+        assert line['images_per_second'] == pytest.approx(4 / line['time'])
+        assert line['utilisation'] == pytest.approx(
+            1 - line['data_time'] / line['time']
+        )
+    [log] = tmp_path.glob('*/*.log')
+    assert (
+        len(re.findall(r'images_per_second: \d.*util', log.read_text())) == 3
+    )
+
+
+def test_tensorboard(photos, tmp_path):
+    accumulator = pytest.importorskip(
+        'tensorboard.backend.event_processing.event_accumulator'
+    )
+    path = watched(photos, tmp_path, 'TensorboardVisBackend')
+    train(Config.fromfile(path))
+    [events] = tmp_path.glob('run/*/vis_data/events.out.tfevents*')
+    read = accumulator.EventAccumulator(str(events))
+    read.Reload()
+    for name in ('loss', 'lr', 'images_per_second', 'utilisation'):
+        assert [s.step for s in read.Scalars(name)] == [1, 2, 3]
+
+
+@pytest.mark.slow
+def test_wandb_without_a_network(photos, tmp_path):
+    pytest.importorskip('wandb')
+    path = watched(photos, tmp_path, 'WandbVisBackend')
+    result = subprocess.run(
+        [
+            *(sys.executable, ROOT / 'tools/train.py', path),
+            *('--work-dir', tmp_path / 'run'),
+        ],
+        env=dict(os.environ, WANDB_MODE='offline', OMP_NUM_THREADS='1'),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr[-3000:]
+    [run] = tmp_path.glob('run/*/vis_data/wandb/offline-run-*/*.wandb')
+    assert run.stat().st_size > 1000
