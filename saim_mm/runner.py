@@ -285,6 +285,8 @@ class SAIMRunner(Runner):
             *args: As for MMEngine's.
             **kwargs: As for MMEngine's.
         """
+        if is_sharded(self.model):  # a whole one may not fit a GPU
+            kwargs['map_location'] = 'cpu'
         super().resume(filename, *args, **kwargs)
         done = self._loaded_meta.get('images_of_epoch', 0)
         sampler = self.train_dataloader.sampler

@@ -14,8 +14,9 @@ from mmengine.runner import CheckpointLoader
 from test_resume import config, train
 
 from saim_mm import SAIMRunner, SAIMViT, UnlabelledImages, checkpoint
-from saim_mm.checkpoint import TRUSTED, load_from_local
+from saim_mm.checkpoint import DEEPSPEED, TRUSTED, load_from_local
 from saim_mm.errors import check_inside
+from saim_mm.sharding import REST
 
 FINETUNE = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
 
@@ -114,6 +115,18 @@ def test_no_way_runs_a_planted_pickle(planted, site, photos, monkeypatch):
     monkeypatch.setenv(TRUSTED, f'/else{os.pathsep}{path}')
     load_from_local(path)
     assert evidence.exists()
+
+
+@pytest.mark.parametrize('name', [REST, DEEPSPEED])
+def test_folders_run_nothing(planted, name):
+    """Those of fsdp and of DeepSpeed."""
+    path, evidence = planted
+    folder = path.with_name('iter_10.pth')
+    folder.mkdir()
+    path.rename(folder / name)
+    with pytest.raises(ValueError, match='holds Python objects'):
+        load_from_local(folder)
+    assert not evidence.exists()
 
 
 def test_a_good_file_comes_by_http(request, site, tmp_path, monkeypatch):
