@@ -16,7 +16,7 @@ from PIL import Image
 from torch.utils.data import get_worker_info
 
 from .errors import check, check_inside
-from .reproducible import Draw, seeded
+from .reproducible import Draw, seed_cpu, seeded
 
 EXTENSIONS = (
     '.jpg',
@@ -200,6 +200,10 @@ class UnlabelledImages(CustomDataset):
         """
         if not isinstance(idx, Draw):
             return super().__getitem__(idx)
+        if get_worker_info() is not None:
+            # Nothing else draws here, so nothing needs to be set back.
+            seed_cpu(idx.key)
+            return super().__getitem__(int(idx))
         with seeded(idx.key):
             return super().__getitem__(int(idx))
 

@@ -55,6 +55,18 @@ def seed_all(*key: int) -> None:
     torch.manual_seed(seed)
 
 
+def seed_cpu(key: tuple[int, ...]) -> None:
+    """Seed Python, NumPy and PyTorch's generator of the CPU, fast.
+
+    Args:
+        key (tuple[int, ...]): As for :func:`seed_all`.
+    """
+    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
+    random.seed(seed)
+    np.random.seed(seed)
+    torch.random.default_generator.manual_seed(seed)
+
+
 @contextlib.contextmanager
 def seeded(key: tuple[int, ...]) -> Iterator[None]:
     """Seed the generators of the CPU, and set them back afterwards.
@@ -64,10 +76,7 @@ def seeded(key: tuple[int, ...]) -> Iterator[None]:
     """
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):
-        seed = int(np.random.SeedSequence(key).generate_state(1)[0])
-        random.seed(seed)
-        np.random.seed(seed)
-        torch.random.default_generator.manual_seed(seed)
+        seed_cpu(key)
         try:
             yield
         finally:
