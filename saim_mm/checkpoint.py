@@ -24,6 +24,26 @@ from .sharding import REST, load_folder
 from .zoo import SCHEME, WEIGHTS, locate
 
 
+def _attribute(owner: Any, name: str) -> Any:
+    """Stands for ``getattr``, which a pickle could reach anything through.
+
+    Args:
+        owner: ``HistoryBuffer``, whose statistics MMEngine saves by name.
+        name (str): Of one of them.
+
+    Raises:
+        UnpicklingError: If it is something else.
+    """
+    if owner is not HistoryBuffer or name not in STATISTICS:
+        raise UnpicklingError(f'getattr of {name!r}, which could run code')
+    return getattr(owner, name)
+
+
+# The name by which PyTorch finds it.
+_attribute.__module__, _attribute.__name__ = 'builtins', 'getattr'
+_attribute.__qualname__ = 'getattr'
+
+
 def _harmless() -> list:
     """What may stand in a checkpoint beside tensors and plain data.
 
@@ -38,7 +58,7 @@ def _harmless() -> list:
         argparse.Namespace,
         ConfigDict,
         HistoryBuffer,
-        getattr,
+        _attribute,
         np.ndarray,
         np.dtype,
         reconstruct,
@@ -47,6 +67,8 @@ def _harmless() -> list:
     ]
 
 
+#: What MMEngine's logs are averaged by.
+STATISTICS = ('min', 'max', 'mean', 'current')
 #: Zoos whose models MMEngine finds by name: functions that give addresses.
 ZOOS = {
     'modelzoo': get_torchvision_models,
@@ -109,12 +131,10 @@ def load_from_local(
         return dict(state_dict=weights)
     if hasattr(torch.serialization, 'add_safe_globals'):  # PyTorch >= 2.4
         torch.serialization.add_safe_globals(_harmless())
-    trusted = os.getenv(TRUSTED, '').split(os.pathsep)
+    trusted = str(filename) in os.getenv(TRUSTED, '').split(os.pathsep)
     try:
-        return torch.load(
-            path,
-            map_location=map_location,
-            weights_only=str(filename) not in trusted,
+        checkpoint = torch.load(
+            path, map_location=map_location, weights_only=not trusted
         )
     except UnpicklingError as error:
         raise ValueError(
@@ -129,6 +149,11 @@ def load_from_local(
             f'checkpoint={str(filename)!r}: truncated, or not a checkpoint '
             f'({str(error).splitlines()[0] if str(error) else "empty"})'
         ) from error
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    if isinstance(meta, dict) and not trusted:
+        # MMEngine would run this text, a config of the time before 2.0.
+        meta.pop('config', None)
+    return checkpoint
 
 
 @CheckpointLoader.register_scheme(prefixes=('http://', 'https://'), force=True)

@@ -2,9 +2,11 @@
 
 import http.server
 import os
+import struct
 import subprocess
 import sys
 import threading
+import zipfile
 
 import pytest
 import torch
@@ -115,6 +117,43 @@ def test_no_way_runs_a_planted_pickle(planted, site, photos, monkeypatch):
     monkeypatch.setenv(TRUSTED, f'/else{os.pathsep}{path}')
     load_from_local(path)
     assert evidence.exists()
+
+
+def test_no_getattr(tmp_path):
+    """By which a pickle could reach every builtin, and replace it."""
+    harmless, path = tmp_path / 'harmless.pth', tmp_path / 'planted.pth'
+    torch.save({}, harmless)
+
+    def text(value):
+        return b'X' + struct.pack('<I', len(value)) + value.encode()
+
+    def attribute(owner, name):
+        return b'cbuiltins\ngetattr\n' + owner + text(name) + b'\x86R'
+
+    builtin = attribute(b'cbuiltins\ngetattr\n', '__self__')
+    for code in (builtin, attribute(attribute(builtin, '__dict__'), 'pop')):
+        pickled = b'\x80\x02' + code + b'.'
+        with (
+            zipfile.ZipFile(harmless) as old,
+            zipfile.ZipFile(path, 'w', zipfile.ZIP_STORED) as new,
+        ):
+            for name in old.namelist():
+                is_pickle = name.endswith('data.pkl')
+                new.writestr(name, pickled if is_pickle else old.read(name))
+        with pytest.raises(ValueError, match='holds Python objects'):
+            load_from_local(path)
+
+
+def test_no_config_is_run(photos, tmp_path):
+    """MMEngine runs the text of ``meta['config']`` when it resumes."""
+    run = tmp_path / 'run'
+    train(config(photos, run, iters=1))
+    saved = load_from_local(run / 'iter_1.pth')
+    evidence = tmp_path / 'evidence'
+    saved['meta']['config'] = f"open({str(evidence)!r}, 'w')"
+    torch.save(saved, run / 'iter_1.pth')
+    train(config(photos, run, iters=2), resume=True)
+    assert (run / 'iter_2.pth').is_file() and not evidence.exists()
 
 
 @pytest.mark.parametrize('name', [REST, DEEPSPEED])
