@@ -207,7 +207,7 @@ def test_knn(classes, checkpoint, tmp_path, monkeypatch, capsys):
     cfg.test_dataloader.dataset.data_prefix = 'train'
     output = knn(*call, '--k', 1)
     assert '60 images: accuracy/top1 100.00' in output
-    with pytest.raises(ValueError, match='--k 61: must be 1 to 60'):
+    with pytest.raises(ValueError, match='k=61: must be 1 to 60'):
         knn(*call, '--k', 61)
 
 

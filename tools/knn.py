@@ -84,7 +84,7 @@ def evaluate(
     loaders = [Runner.build_dataloader(loader) for loader in (train, test)]
     size = len(loaders[0].dataset)
     if not 0 < k <= size:
-        raise ValueError(f'--k {k}: must be 1 to {size}, the training images')
+        raise ValueError(f'k={k}: must be 1 to {size}, the training images')
     features, labels = extract(model, loaders[0], stage)
     queries, truth = extract(model, loaders[1], stage)
     classes = int(max(labels.max(), truth.max())) + 1

@@ -11,7 +11,8 @@ deviation over seeds) and a plot (accuracy against FLOPs and hours of
 pre-training) are written anew into the work folder.
 
 A run that is there is not repeated, and one that was interrupted goes on from
-its last checkpoint. --cpu: a smaller ViT, fewer images and a tenth of the
+its last checkpoint; its log.txt is beside its results.json. Other settings
+need another work folder. --cpu: a smaller ViT, fewer images and a tenth of the
 labels, for two cores overnight. --data: train/CLASS/ and test/CLASS/ with
 images of 32 x 32 pixels, as tools/dataset_converters/cifar10.py writes them.
 --transfer: also UperNet on CamVid and Faster R-CNN on BCCD (in data/), with
@@ -24,10 +25,10 @@ import json
 import multiprocessing
 import os
 import re
+import signal
 import sys
-import time
-from collections import defaultdict
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from collections import Counter, defaultdict
+from multiprocessing.connection import wait
 from pathlib import Path
 
 import knn
@@ -37,11 +38,12 @@ from benchmarks.cost import count_flops
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.registry import RUNNERS, init_default_scope
-from mmengine.runner import Runner
+from mmengine.runner import Runner, set_random_seed
 from mmpretrain.registry import DATASETS, MODELS
 
 from saim_mm import SAIMViT
 from saim_mm.algorithm import is_pretraining
+from saim_mm.checkpoint import write_whole
 
 ROOT = Path(__file__).resolve().parents[1]
 PRETRAIN = ROOT / 'configs/pretrain'
@@ -51,19 +53,21 @@ DOWNSTREAM = dict(
     finetune=CLASSIFICATION / 'vit-tiny-p4_1xb256-amp-coslr-100e_cifar10.py',
     linear=CLASSIFICATION / 'vit-tiny-p4_1xb256-linear-coslr-50e_cifar10.py',
 )
-#: Config of the transfer and its metric.
+#: Config of the transfer, its metric, and what makes that per cent.
 TRANSFER = dict(
     camvid=(
         ROOT
         / 'configs/segmentation'
         / 'saim-vit-192x4-p8_upernet_1xb8-600i_camvid-240x320.py',
         'mIoU',
+        1,
     ),
     bccd=(
         ROOT
         / 'configs/detection'
         / 'faster-rcnn_saim-vit-192x4-p8_vitdet_1xb4-coslr-12e_bccd.py',
         'coco/bbox_mAP_50',
+        100,
     ),
 )
 SCRATCH = 'scratch'
@@ -90,7 +94,9 @@ def epochs_of(args):
 
 
 def name_of(config):
-    """A method's short name, from that of its config."""
+    """A method's short name, from that of its config (None: no method)."""
+    if config is None:
+        return SCRATCH
     stem = Path(config).stem
     found = re.match(r'([^_]+)_[^_]+_(?:(.+)_)?\d+xb', stem)
     if not found:
@@ -111,12 +117,15 @@ def shrink(cfg):
         neck.depth = max(1, round(depth / shallower))
     if depth := neck.get('decoder_depth'):
         neck.decoder_depth = max(1, round(depth / shallower))
-    for part in (neck, model.get('head') or {}):
-        for key in ('in_channels', 'embed_dim', 'embed_dims'):
-            if key in part:
-                part[key] //= narrower
-        for key in ('decoder_embed_dim', 'hid_channels'):
-            if key in part:
+    head = model.get('head') or {}
+    for part in (neck, head, head.get('predictor')):
+        for key, value in part.items() if isinstance(part, dict) else ():
+            if value == full.embed_dims and key in (
+                'in_channels',
+                'embed_dim',
+            ):
+                part[key] = CPU_ARCH['embed_dims']
+            elif key in ('hid_channels', 'decoder_embed_dim'):
                 part[key] //= narrower
 
 
@@ -202,10 +211,21 @@ def train(cfg, folder):
     return runner
 
 
+def evaluate(cfg, folder, metric):
+    """Train, or go on with it: the metric at the end."""
+    runner = train(cfg, folder)
+    logged = runner.message_hub.log_scalars.get(f'val/{metric}')
+    # There is none if it was interrupted just before.
+    value = logged.current() if logged else runner.val()[metric]
+    for checkpoint in folder.glob('*.pth'):
+        checkpoint.unlink()
+    return float(value)
+
+
 def run(args, config, seed):
-    """All stages of one method with one seed: the results."""
+    """All stages of one method with one seed."""
     init_default_scope('mmpretrain')
-    name = SCRATCH if config is None else name_of(config)
+    name = name_of(config)
     folder = args.work_dir / name / f'seed-{seed}'
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / 'results.json'
@@ -215,7 +235,7 @@ def run(args, config, seed):
 
     def note(**values):
         results.update(values)
-        path.write_text(json.dumps(results, indent=1))
+        write_whole(path, json.dumps(results, indent=1).encode())
 
     backbone = checkpoint = None
     if config is not None:
@@ -224,34 +244,31 @@ def run(args, config, seed):
         )
         if args.cpu:
             shrink(cfg)
-        backbone = dict(cfg.model.backbone)
+        backbone = cfg.model.backbone.to_dict()
         checkpoint = folder / 'pretrain' / f'iter_{iterations}.pth'
-        if not checkpoint.exists():
+        if not results['hours']:
             images = iterations * cfg.train_dataloader.batch_size
             note(flops=flops_per_image(cfg) * images)
-            start = time.perf_counter()
-            train(cfg, checkpoint.parent)
-            hours = (time.perf_counter() - start) / 3600
-            note(hours=results['hours'] + hours)
+            hub = train(cfg, checkpoint.parent).message_hub
+            # Also of the time before an interruption.
+            seconds = hub.get_scalar('train/time').data[0]
+            note(hours=float(seconds.sum()) / 3600)
     for stage in DOWNSTREAM:
         cfg = downstream(args, stage, seed, backbone, checkpoint)
         encoder = cfg.model.backbone
-        if stage in results:
-            continue
         if 'knn' not in results:  # of the encoder as it starts
+            set_random_seed(seed)
             metrics, _, _ = knn.evaluate(Config(cfg.to_dict()))
             note(knn=float(metrics['accuracy/top1']))
-        runner = train(cfg, folder / stage)
-        note(**{stage: float(runner.val()['accuracy/top1'])})
-        for trained in (folder / stage).glob('*.pth'):
-            trained.unlink()
-    for stage in TRANSFER if args.transfer else ():
         if stage not in results:
-            cfg = transfer(stage, seed, encoder, checkpoint)
-            metric = train(cfg, folder / stage).val()[TRANSFER[stage][1]]
-            scale = 1 if stage == 'camvid' else 100
-            note(**{stage: scale * float(metric)})
-    return results
+            note(**{stage: evaluate(cfg, folder / stage, 'accuracy/top1')})
+    # (Pixels as tokens would be 76,800 for an image of CamVid.)
+    if args.transfer and encoder.patch_size == 4:
+        for stage, (_, metric, scale) in TRANSFER.items():
+            if stage not in results:
+                cfg = transfer(stage, seed, encoder, checkpoint)
+                value = evaluate(cfg, folder / stage, metric)
+                note(**{stage: scale * value})
 
 
 def transfer(stage, seed, encoder, checkpoint):
@@ -305,22 +322,26 @@ def downstream(args, stage, seed, backbone, checkpoint):
         0.05 * finetune,
     )
     encoder = cfg.model.backbone
-    if args.cpu:
-        encoder.arch = dict(CPU_ARCH)
-        cfg.model.head.in_channels = CPU_ARCH['embed_dims']
-        if finetune:
+    if backbone is not None:
+        for key in ('arch', 'img_size', 'patch_size'):
+            encoder[key] = backbone[key]
+    elif args.cpu:
+        encoder.arch = CPU_ARCH
+    arch = SAIMViT.parse_arch(encoder.arch)
+    encoder.arch = arch
+    cfg.model.head.in_channels = arch['embed_dims']
+    if finetune:
+        if args.cpu:
             encoder.drop_path_rate = 0.0
-        else:
-            encoder.frozen_stages = CPU_ARCH['num_layers']
-            cfg.model.neck.input_features = CPU_ARCH['embed_dims']
-    if finetune and (args.cpu or backbone is None):
-        # In so few steps lower blocks would hardly move.
-        cfg.optim_wrapper.paramwise_cfg.layer_decay_rate = 1.0
+        if args.cpu or backbone is None:
+            # In so few steps lower blocks would hardly move.
+            cfg.optim_wrapper.paramwise_cfg.layer_decay_rate = 1.0
+    else:
+        encoder.frozen_stages = arch['num_layers']
+        cfg.model.neck.input_features = arch['embed_dims']
     if backbone is None:
         encoder.init_cfg = None
     else:
-        for key in ('img_size', 'patch_size'):
-            encoder[key] = backbone[key]
         encoder.init_cfg.checkpoint = str(checkpoint)
     return cfg
 
@@ -346,42 +367,62 @@ def flops_per_image(cfg):
 
 def start(args, configs):
     """Run what is not there yet, seed by seed: the number that failed."""
-    runs = [(c, s) for s in args.seeds for c in [None, *configs]]
-    threads = max(1, os.cpu_count() // args.jobs)
+    context = multiprocessing.get_context('spawn')
+    waiting = [(c, s) for s in args.seeds for c in [None, *configs]]
+    running = {}  # place -> process, name, seed
     failed = 0
-    # Processes of their own: what they print goes into the work folder.
-    with ProcessPoolExecutor(
-        args.jobs,
-        mp_context=multiprocessing.get_context('spawn'),
-        initializer=start_process,
-        initargs=(args.work_dir, threads),
-    ) as pool:
-        futures = {pool.submit(run, args, *r): r for r in runs}
-        for future in as_completed(futures):
-            config, seed = futures[future]
-            name = SCRATCH if config is None else name_of(config)
-            print(f'{name}, seed {seed}: ', end='')
-            if error := future.exception():
-                failed += 1
-                print(f'FAILED, see {args.work_dir}/log-*.txt: {error}')
-                continue
-            results = future.result()
-            print(
-                ', '.join(f'{m} {results[m]:.1f}' for m in MEASURES),
-                flush=True,
-            )
-            report(args.work_dir)
+    gpus = os.getenv('CUDA_VISIBLE_DEVICES') or ','.join(
+        map(str, range(torch.cuda.device_count()))
+    )
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    try:
+        while waiting or running:
+            for place in set(range(args.jobs)) - set(running):
+                if waiting:
+                    config, seed = waiting.pop(0)
+                    if gpus:
+                        gpu = gpus.split(',')[place % len(gpus.split(','))]
+                        os.environ['CUDA_VISIBLE_DEVICES'] = gpu
+                    process = context.Process(
+                        target=run_process, args=(args, config, seed)
+                    )
+                    process.start()
+                    running[place] = process, name_of(config), seed
+            wait([process.sentinel for process, _, _ in running.values()])
+            for place, (process, name, seed) in list(running.items()):
+                if process.is_alive():
+                    continue
+                process.join()
+                del running[place]
+                folder = args.work_dir / name / f'seed-{seed}'
+                print(f'{name}, seed {seed}: ', end='')
+                if process.exitcode:
+                    failed += 1
+                    print(f'FAILED, see {folder}/log.txt', flush=True)
+                    continue
+                results = json.loads((folder / 'results.json').read_text())
+                print(
+                    ', '.join(f'{m} {results[m]:.1f}' for m in MEASURES),
+                    flush=True,
+                )
+                report(args.work_dir)
+    finally:
+        for process, _, _ in running.values():
+            process.kill()
     return failed
 
 
-def start_process(work_dir, threads):
-    """Let a process of the study write into a file."""
-    torch.set_num_threads(threads)
-    file = os.open(
-        work_dir / f'log-{os.getpid()}.txt', os.O_WRONLY | os.O_CREAT
+def run_process(args, config, seed):
+    """A process of its own, which writes into the run's log.txt."""
+    folder = args.work_dir / name_of(config) / f'seed-{seed}'
+    folder.mkdir(parents=True, exist_ok=True)
+    log = os.open(
+        folder / 'log.txt', os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644
     )
-    os.dup2(file, 1)
-    os.dup2(file, 2)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    torch.set_num_threads(max(1, os.cpu_count() // args.jobs))
+    run(args, config, seed)
 
 
 def collect(work_dir):
@@ -422,7 +463,7 @@ def report(work_dir):
             cells.append(cell)
         lines.append(f'| {" | ".join(cells)} |')
     table = '\n'.join(lines) + '\n'
-    (work_dir / 'table.md').write_text(table)
+    write_whole(work_dir / 'table.md', table.encode())
     plot(rows, work_dir / 'study.png')
     return table
 
@@ -497,8 +538,7 @@ def main():
                 f'--transfer: data/{name} is missing; '
                 'tools/dataset_converters makes it'
             )
-    os.chdir(ROOT)
-    configs = args.configs or [
+    configs = [path.resolve() for path in args.configs] or [
         SAIM,
         *sorted(PRETRAIN.glob('rivals/*_cifar10.py')),
         *sorted(PRETRAIN.glob('ablations/*_cifar10.py')),
@@ -506,8 +546,21 @@ def main():
     if args.cpu and not args.configs:
         # 1,024 tokens each: a night for itself
         configs = [c for c in configs if name_of(c) != 'pixels']
+    names = Counter(map(name_of, configs))
+    for name, number in names.items():
+        if number > 1:
+            parser.error(f'{number} configs are called {name!r}: must be one')
     args.work_dir.mkdir(parents=True, exist_ok=True)
-    failed = start(args, [path.resolve() for path in configs])
+    settings = dict(cpu=args.cpu, budget=args.budget, data=str(args.data))
+    path = args.work_dir / 'settings.json'
+    if path.exists() and json.loads(path.read_text()) != settings:
+        parser.error(
+            f'--work-dir {args.work_dir}: must be another, because the runs '
+            f'there have other settings: {path.read_text()}'
+        )
+    write_whole(path, json.dumps(settings).encode())
+    os.chdir(ROOT)
+    failed = start(args, configs)
     print(f'{args.work_dir}/table.md:\n{report(args.work_dir)}', end='')
     sys.exit(bool(failed))
 

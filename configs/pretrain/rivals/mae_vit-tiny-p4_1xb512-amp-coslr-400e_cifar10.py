@@ -27,4 +27,15 @@ model = dict(
         patch_size=4,
         loss=dict(type='PixelReconstructionLoss', criterion='L2'),
     ),
+    init_cfg=[
+        dict(type='Xavier', layer='Linear', distribution='uniform'),
+        dict(type='Constant', layer='LayerNorm', val=1.0, bias=0.0),
+    ],
+)
+optim_wrapper = dict(
+    paramwise_cfg=dict(
+        custom_keys=dict(
+            cls_token=dict(decay_mult=0.0), mask_token=dict(decay_mult=0.0)
+        )
+    )
 )
