@@ -22,7 +22,7 @@ from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 from torch.utils.data import DataLoader, Dataset
@@ -30,7 +30,13 @@ from torch.utils.data import DataLoader, Dataset
 from .algorithm import SAIM
 from .checkpoint import finish, part_of
 from .errors import check_inside
-from .settings import check_settings
+from .schedule import (
+    batch_size_of,
+    batches_left,
+    replay,
+    to_the_beginning,
+)
+from .settings import check_settings, schedulers
 from .sharding import (
     REST,
     check_fsdp,
@@ -57,6 +63,10 @@ class SAIMRunner(Runner):
     with it its backward pass. ``fsdp = True`` shares weights, gradients and
     the optimiser out among the processes of pre-training.
     """
+
+    #: The epoch that was resumed in its middle, and how many of its images
+    #: (of all processes) were trained before.
+    left_out = (0, 0)
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'SAIMRunner':
@@ -245,11 +255,18 @@ class SAIMRunner(Runner):
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call the hooks, then cut or leave out what ``fsdp`` shares out.
 
+        A checkpoint that is saved says how long an epoch is.
+
         Args:
             fn_name (str): Which.
             **kwargs: As for MMEngine's.
         """
         super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_save_checkpoint':
+            kwargs['checkpoint']['meta'].update(
+                epoch_length=len(self.train_dataloader),
+                images_per_step=self._images_per_step(),
+            )
         if 'checkpoint' not in kwargs or not is_sharded(self.model):
             return
         if fn_name == 'before_save_checkpoint':
@@ -280,18 +297,78 @@ class SAIMRunner(Runner):
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Resume, also in the middle of an epoch.
 
+        If steps have other numbers of images than before, the count of
+        iterations and the schedules go on at the same part of the epochs.
+
         Args:
             filename (str): The checkpoint.
             *args: As for MMEngine's.
             **kwargs: As for MMEngine's.
+
+        Raises:
+            RuntimeError: If a schedule cannot do so.
         """
         if is_sharded(self.model):  # a whole one may not fit a GPU
             kwargs['map_location'] = 'cpu'
         super().resume(filename, *args, **kwargs)
-        done = self._loaded_meta.get('images_of_epoch', 0)
+        done = self._loaded_meta.get('images_of_epoch', 0) // self.world_size
         sampler = self.train_dataloader.sampler
         if done and hasattr(sampler, 'skip'):
-            sampler.skip(done // self.world_size)
+            sampler.skip(done)
+        else:
+            done = 0
+        self.left_out = (self.epoch, done * self.world_size)
+        self._fit_steps(done)
+
+    def _images_per_step(self) -> int:
+        """Of all processes, and of all iterations of a step."""
+        counts = getattr(self.optim_wrapper, '_accumulative_counts', 1)
+        return batch_size_of(self.train_dataloader) * self.world_size * counts
+
+    def _fit_steps(self, done: int) -> None:
+        """Count in steps of now what was counted in those of a checkpoint.
+
+        Args:
+            done (int): How many images of the epoch each process leaves out.
+        """
+        loop, loader = self.train_loop, self.train_dataloader
+        images = self._images_per_step()
+        before = self._loaded_meta.get('images_per_step', images)
+        if before != images:
+            self.logger.warning(
+                f'A step now has {images} images; before, it had {before}. '
+                'The learning rate is not scaled by that'
+            )
+        length = len(loader)
+        before = self._loaded_meta.get('epoch_length', length)
+        if before == length or not isinstance(loop, EpochBasedTrainLoop):
+            return
+        loop._iter = (self.epoch + 1) * length - batches_left(loader, done)
+        message = (
+            f'an epoch now has {length} iterations; before, it had {before}'
+        )
+        if self.param_schedulers:
+            configs = schedulers(self.cfg)
+            built = self.param_schedulers
+            if (
+                not isinstance(built, list)
+                or len(configs) != len(built)
+                or any(getattr(s, 'need_val_args', False) for s in built)
+            ):
+                raise RuntimeError(
+                    f'resume: {message}, and param_scheduler cannot follow: '
+                    'it needs to be of one optimiser, given in the config, '
+                    'without ReduceOnPlateau. Resume with as many processes '
+                    'as before, of the same batch_size'
+                )
+            to_the_beginning(self.optim_wrapper)
+            self.param_schedulers = self.build_param_scheduler(configs)
+            replay(self.param_schedulers, self.iter, self.epoch, length)
+        self.logger.warning(
+            f'{message[0].upper()}{message[1:]}. Iterations are counted as '
+            f'if it always had: this is {self.iter}, and the learning rate '
+            'goes on at the same part of the epochs'
+        )
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Load weights.

@@ -18,6 +18,7 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 from .checkpoint import write_whole
 from .errors import check
 from .runner import INTERRUPTED, find_checkpoints, unwrap
+from .schedule import batch_size_of
 
 #: Exit status after SIGTERM, as shells have it: 128 + 15.
 TERMINATED = 143
@@ -145,17 +146,18 @@ class SafeCheckpointHook(CheckpointHook):
             all_reduce(flag, op='max')
             came = bool(flag)
         if came:
-            self._leave(runner)
+            self._leave(runner, batch_idx)
 
-    def _leave(self, runner: Runner) -> None:
+    def _leave(self, runner: Runner, batch_idx: int) -> None:
         done = runner.iter + 1
         meta = dict(epoch=runner.epoch, iter=done)
         loop = runner.train_loop
         if isinstance(loop, EpochBasedTrainLoop):
             # How much of this epoch --resume leaves out, in images of all.
-            batches = done - runner.epoch * len(loop.dataloader)
-            meta['images_of_epoch'] = (
-                batches * loop.dataloader.batch_size * runner.world_size
+            batch_size = batch_size_of(loop.dataloader) * runner.world_size
+            epoch, before = getattr(runner, 'left_out', (0, 0))
+            meta['images_of_epoch'] = (batch_idx + 1) * batch_size + (
+                before if epoch == runner.epoch else 0
             )
         self._save(runner, INTERRUPTED, meta=meta, by_epoch=False)
         runner.logger.warning(

@@ -15,6 +15,7 @@ from .checkpoint import load_from_local, part_of
 from .dependencies import require
 from .errors import check
 from .runner import SAIMRunner, check_machine, find_checkpoints
+from .schedule import batch_size_of
 from .settings import check_settings
 from .sharding import finish_folder
 
@@ -106,7 +107,9 @@ class DeepSpeedRunner(FlexibleRunner):
         if isinstance(self.train_loop, EpochBasedTrainLoop):
             batches = self.iter - self.epoch * len(loader)
             if batches and hasattr(loader.sampler, 'skip'):
-                loader.sampler.skip(batches * loader.batch_size)
+                done = batches * batch_size_of(loader)
+                loader.sampler.skip(done)
+                self.left_out = (self.epoch, done * self.world_size)
 
 
 def load_part(path: Union[str, Path], map_location=None) -> dict:

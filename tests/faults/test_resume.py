@@ -1,5 +1,6 @@
 """Training goes on as if nothing had happened."""
 
+import copy
 import os
 import random
 import signal
@@ -112,6 +113,19 @@ class StopAfter(Hook):
             os.kill(os.getpid(), self.number)
 
 
+@HOOKS.register_module()
+class NoteRates(Hook):
+    """Keeps the learning rate of every iteration, of the last training."""
+
+    rates = {}
+
+    def before_train(self, runner):
+        self.rates.clear()
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.rates[runner.iter] = runner.optim_wrapper.get_lr()['lr'][0]
+
+
 def test_draws():
     """Every pass has every image once; processes share a pass."""
     data = range(10)
@@ -202,6 +216,67 @@ def test_a_signal_in_the_middle_of_an_epoch(images, tmp_path):
     assert resumed.iter == straight.iter == 15
     assert_same(straight.model.state_dict(), resumed.model.state_dict())
     assert not (tmp_path / 'b/interrupted.pth').exists()
+
+
+@pytest.mark.parametrize('iteration', [None, 8])
+def test_steps_of_another_size(images, tmp_path, iteration):
+    """As fewer machines make them: schedules go on, by epochs."""
+    cfg = config(images, tmp_path / 'run', epochs=3)
+    cfg.param_scheduler.insert(
+        0,
+        dict(
+            type='LinearLR',
+            start_factor=0.1,
+            by_epoch=True,
+            end=1,
+            convert_to_iter_based=True,
+        ),
+    )
+    cfg.param_scheduler.append(dict(type='StepLR', step_size=1, gamma=0.5))
+    cfg.param_scheduler[1].update(T_max=2, begin=1)
+    if iteration is None:
+        shorter = copy.deepcopy(cfg)
+        shorter.train_cfg.max_epochs = 2
+        train(shorter)
+    else:
+        hook = dict(
+            type='StopAfter', iteration=iteration, number=signal.SIGTERM
+        )
+        with pytest.raises(SystemExit, match='143'):
+            train(cfg, hooks=[hook])
+    last = load_from_local(find_checkpoints(cfg.work_dir)[0])['meta']
+    assert last['epoch_length'] == 5 and last['images_per_step'] == 4
+
+    def rates(work_dir, resume=False):
+        """Of every iteration; 23 images, 2 at a time, are 11 of an epoch."""
+        cfg.work_dir = str(work_dir)
+        cfg.train_dataloader.batch_size = 2
+        runner = train(cfg, resume, [dict(type='NoteRates')])
+        assert runner.iter == 33
+        return dict(NoteRates.rates)
+
+    straight = rates(tmp_path / 'straight')
+    resumed = rates(tmp_path / 'run', resume=True)
+    assert sorted(straight) == list(range(33))
+    # 8 or 9 steps of 4: 12 or 16 images of the second epoch; 5 or 3 steps
+    # of 2 are left, and another epoch.
+    begin = (
+        22 if iteration is None else 22 - (23 - (last['iter'] - 5) * 4) // 2
+    )
+    assert sorted(resumed) == list(range(begin, 33))
+    for number, rate in resumed.items():
+        assert rate == pytest.approx(straight[number], rel=1e-9), number
+
+
+def test_a_schedule_that_cannot_follow(images, tmp_path):
+    cfg = config(images, tmp_path, epochs=2)
+    cfg.param_scheduler = [dict(type='ReduceOnPlateauLR')]
+    shorter = copy.deepcopy(cfg)
+    shorter.train_cfg.max_epochs = 1
+    train(shorter)
+    cfg.train_dataloader.batch_size = 2
+    with pytest.raises(RuntimeError, match='now has 11 .* had 5.* ReduceOn'):
+        train(cfg, resume=True)
 
 
 def test_what_is_kept(images, tmp_path):
