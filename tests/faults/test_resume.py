@@ -18,7 +18,7 @@ from mmengine.registry import HOOKS
 
 import saim_mm
 from saim_mm import ReproducibleSampler, SAIMRunner
-from saim_mm.checkpoint import load_from_local
+from saim_mm.checkpoint import finish, load_from_local, part_of
 from saim_mm.reproducible import Draw
 from saim_mm.runner import find_checkpoints
 
@@ -304,6 +304,70 @@ def test_the_last_whole_checkpoint_is_found(images, tmp_path, pointer):
     resumed = train(cfg, True)
     assert_same(straight.model.state_dict(), resumed.model.state_dict())
     assert_same(weights(tmp_path / 'iter_4.pth'), straight.model.state_dict())
+
+
+def write_kind(path, is_folder, text):
+    """A file, or a folder with a file and a folder in it."""
+    if is_folder:
+        (path / 'deeper').mkdir(parents=True)
+        path /= 'rest.pth'
+    path.write_text(text)
+
+
+def read_kind(path):
+    return (path / 'rest.pth' if path.is_dir() else path).read_text()
+
+
+@pytest.mark.parametrize('before', [None, False, True])
+@pytest.mark.parametrize('after', [False, True])
+def test_files_and_folders_of_a_name(tmp_path, monkeypatch, before, after):
+    """One replaces the other, and there is always one."""
+    path = tmp_path / 'interrupted.pth'
+    (tmp_path / 'last_checkpoint').write_text(str(path))
+    if before is not None:
+        write_kind(path, before, 'before')
+    write_kind(tmp_path / 'interrupted.pth.old', True, 'of long ago')
+    write_kind(part_of(path), after, 'after')
+    states = []
+    replace = Path.replace
+
+    def replace_noting(source, target):
+        replace(source, target)
+        states.append([read_kind(p) for p in find_checkpoints(tmp_path)[:1]])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'replace', replace_noting)
+        finish(path)
+    if before is None:
+        assert states == [['after']]
+    else:
+        assert states in ([['after']], [['before'], ['after']])
+    assert find_checkpoints(tmp_path) == [path] and read_kind(path) == 'after'
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {'interrupted.pth', 'last_checkpoint'}
+
+    # It fails halfway: what was there comes back.
+    def fail(source, target):
+        if source.name.endswith('.part'):
+            raise OSError(5, 'Input/output error')
+        replace(source, target)
+
+    write_kind(part_of(path), not after, 'later')
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'replace', fail)
+        with pytest.raises(OSError, match='Input'):
+            finish(path)
+    assert find_checkpoints(tmp_path) == [path] and read_kind(path) == 'after'
+
+
+def test_a_folder_where_a_file_is_written(images, tmp_path):
+    """Left by a training with fsdp, whole and in parts."""
+    cfg = config(images, tmp_path, iters=1)
+    for name in ('iter_1.pth', 'iter_1.pth.part'):
+        write_kind(tmp_path / name, True, 'of fsdp')
+    train(cfg)
+    assert (tmp_path / 'iter_1.pth').is_file()
+    assert not list(tmp_path.glob('*.pth.*'))
 
 
 def test_nothing_to_resume(images, tmp_path):
