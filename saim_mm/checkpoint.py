@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import shutil
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Optional, Union
@@ -101,8 +102,8 @@ def load_from_local(
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is broken, holds more than weights and plain data, or
-            is not in the zoo.
+        ValueError: If it is broken or incomplete, holds more than weights and
+            plain data, or is not in the zoo.
     """
     path = locate(filename)
     if Path(path, REST).is_file():
@@ -110,6 +111,12 @@ def load_from_local(
     if Path(path, DEEPSPEED).is_file():
         module = load_from_local(Path(path, DEEPSPEED), map_location)['module']
         return dict(state_dict=module)
+    if path.is_dir():
+        raise ValueError(
+            f'checkpoint={str(filename)!r}: a folder without {REST} (of fsdp) '
+            f'or {DEEPSPEED} (of DeepSpeed), so none that was written to its '
+            'end; take another'
+        )
     if not path.is_file():
         raise FileNotFoundError(
             f'checkpoint={str(filename)!r}: no such file; set it to a '
@@ -295,25 +302,55 @@ def write_weights(
 
 
 def part_of(path: Path) -> Path:
-    """Where a file is written, until it is whole."""
+    """Where a file or folder is written, until it is whole."""
     return path.with_name(path.name + '.part')
+
+
+def old_of(path: Path) -> Path:
+    """Where a file or folder is, while another takes its place."""
+    return path.with_name(path.name + '.old')
+
+
+def remove(path: Path) -> None:
+    """Remove a file or folder, if it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def finish(path: Path) -> None:
     """Put what was written to :func:`part_of` in place, if power fails too.
 
     Args:
-        path (Path): The place.
+        path (Path): The place. A file or folder that is there is replaced.
     """
-    with open(part_of(path), 'rb') as file:
-        os.fsync(file.fileno())
-    part_of(path).replace(path)
-    # The new name, too, is to be on the disk.
-    folder = os.open(path.parent, os.O_RDONLY)
+    part, old = part_of(path), old_of(path)
+    flush(*part.iterdir() if part.is_dir() else (), part)
+    # Only a file replaces a file in one step. Others step aside, where
+    # `find_checkpoints` finds them if the power fails before the next line.
+    aside = path.is_dir() or (part.is_dir() and path.exists())
+    if aside:
+        remove(old)
+        path.replace(old)
     try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+        part.replace(path)
+    except OSError:
+        if aside:
+            old.replace(path)
+        raise
+    flush(path.parent)  # the new name
+    remove(old)
+
+
+def flush(*paths: Path) -> None:
+    """Wait until files, or the names in folders, are on the disk."""
+    for path in paths:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
 
 
 def write_whole(path: Path, content: bytes) -> None:

@@ -102,7 +102,9 @@ class ThroughputHook(Hook):
 
     ``images_per_second`` are those of all processes, ``utilisation`` the share
     of the time in which this one did not wait for its data; both over as many
-    iterations as the log's means.
+    iterations as the log's means. (Of these two the log takes the last value:
+    it averages losses and times only.) Without ``IterTimerHook`` there are
+    none.
     """
 
     def after_train_iter(
@@ -117,16 +119,19 @@ class ThroughputHook(Hook):
         Args:
             runner (Runner): The runner; its ``timer`` has gone before.
             batch_idx (int): Not used.
-            data_batch (dict): From the loader: ``inputs``, one for an image.
+            data_batch (dict): From the loader: ``data_samples``, one for an
+                image. (``inputs`` may be views, of each image several.)
             outputs (dict): Not used.
         """
         hub = runner.message_hub
+        if not {'train/time', 'train/data_time'} <= hub.log_scalars.keys():
+            return
         seconds, waiting = (
             hub.get_scalar(f'train/{name}').mean(
                 runner.log_processor.window_size
             )
             for name in ('time', 'data_time')
         )
-        images = len(data_batch['inputs']) * runner.world_size
+        images = len(data_batch['data_samples']) * runner.world_size
         hub.update_scalar('train/images_per_second', images / seconds)
         hub.update_scalar('train/utilisation', 1 - waiting / seconds)

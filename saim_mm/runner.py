@@ -1,40 +1,49 @@
 """SAIMRunner: MMEngine's Runner, with a look at the machine first."""
 
 import atexit
+import contextlib
 import logging
 import os
 import re
-import shutil
 import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Optional, Union
+from typing import Any, Optional, Union
 
 import torch
 import torch.distributed
 from mmengine.config import Config
 from mmengine.dataset import InfiniteSampler
 from mmengine.device import get_device
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import (
+    broadcast_object_list,
+    get_world_size,
+    is_main_process,
+)
 from mmengine.fileio import list_from_file
 from mmengine.logging import print_log
 from mmengine.model import is_model_wrapper, revert_sync_batchnorm
 from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import RUNNERS
-from mmengine.runner import BaseLoop, Runner
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
 from torch.distributed.checkpoint import CheckpointException
 from torch.utils.data import DataLoader, Dataset
 
 from .algorithm import SAIM
-from .checkpoint import finish, part_of
-from .errors import check_inside
-from .settings import check_settings
+from .checkpoint import finish, part_of, remove
+from .errors import attempt, check_inside, together
+from .schedule import (
+    batch_size_of,
+    batches_left,
+    replay,
+    to_the_beginning,
+)
+from .settings import check_settings, schedulers
 from .sharding import (
     REST,
     check_fsdp,
-    finish_folder,
     is_sharded,
     leave_out_tensors,
     shard,
@@ -57,6 +66,10 @@ class SAIMRunner(Runner):
     with it its backward pass. ``fsdp = True`` shares weights, gradients and
     the optimiser out among the processes of pre-training.
     """
+
+    #: The epoch that was resumed in its middle, and how many of its images
+    #: (of all processes) were trained before.
+    left_out = (0, 0)
 
     @classmethod
     def from_cfg(cls, cfg: Config) -> 'SAIMRunner':
@@ -210,7 +223,8 @@ class SAIMRunner(Runner):
             **kwargs: As for MMEngine's.
 
         Raises:
-            OSError: If it cannot be written; what was there is as before.
+            OSError: If it cannot be written, with ``fsdp`` in all processes;
+                what was there is as before.
         """
         if '://' in str(out_dir):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
@@ -226,17 +240,21 @@ class SAIMRunner(Runner):
                     ),
                     part,
                 )
-                super().save_checkpoint(str(part), REST, *args, **kwargs)
-                if is_main_process():
-                    finish_folder(part, path)
-                barrier()
+                save = super().save_checkpoint
+
+                def save_rest() -> None:
+                    save(str(part), REST, *args, **kwargs)
+                    finish(path)
+
+                together(save_rest, main_only=True)
             elif is_main_process():
+                remove(part)  # of a killed training with fsdp
                 super().save_checkpoint(out_dir, part.name, *args, **kwargs)
                 finish(path)
         except (OSError, RuntimeError, CheckpointException) as error:
-            if part.is_dir():
-                shutil.rmtree(part, ignore_errors=True)
-            part.unlink(missing_ok=True)
+            if is_main_process():
+                with contextlib.suppress(OSError):
+                    remove(part)
             raise OSError(
                 f'{path}: not written ({error}); the checkpoints before it '
                 'are as they were'
@@ -245,11 +263,18 @@ class SAIMRunner(Runner):
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call the hooks, then cut or leave out what ``fsdp`` shares out.
 
+        A checkpoint that is saved says how long an epoch is.
+
         Args:
             fn_name (str): Which.
             **kwargs: As for MMEngine's.
         """
         super().call_hook(fn_name, **kwargs)
+        if fn_name == 'before_save_checkpoint':
+            kwargs['checkpoint']['meta'].update(
+                epoch_length=len(self.train_dataloader),
+                images_per_step=self._images_per_step(),
+            )
         if 'checkpoint' not in kwargs or not is_sharded(self.model):
             return
         if fn_name == 'before_save_checkpoint':
@@ -259,16 +284,16 @@ class SAIMRunner(Runner):
             share_out(kwargs['checkpoint'], self.model, optimizer)
 
     def load_or_resume(self) -> None:
-        """Load or resume, from the last checkpoint that is whole."""
+        """Load or resume, from the last checkpoint that is whole.
+
+        Raises:
+            OSError: If some processes can load it and others cannot.
+        """
         if self._has_loaded or not self._resume or self._load_from is not None:
             super().load_or_resume()
             return
-        for path in find_checkpoints(self.work_dir):
-            try:
-                self.resume(str(path))
-            except ValueError as error:
-                self.logger.warning(f'Not resumed from it: {error}')
-                continue
+        path = load_newest(self.work_dir, self.resume, self.logger)
+        if path is not None:
             self.logger.info(f'Resumed from the last checkpoint, {path}')
             self._has_loaded = True
             return
@@ -280,18 +305,78 @@ class SAIMRunner(Runner):
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Resume, also in the middle of an epoch.
 
+        If steps have other numbers of images than before, the count of
+        iterations and the schedules go on at the same part of the epochs.
+
         Args:
             filename (str): The checkpoint.
             *args: As for MMEngine's.
             **kwargs: As for MMEngine's.
+
+        Raises:
+            RuntimeError: If a schedule cannot do so.
         """
         if is_sharded(self.model):  # a whole one may not fit a GPU
             kwargs['map_location'] = 'cpu'
         super().resume(filename, *args, **kwargs)
-        done = self._loaded_meta.get('images_of_epoch', 0)
+        done = self._loaded_meta.get('images_of_epoch', 0) // self.world_size
         sampler = self.train_dataloader.sampler
         if done and hasattr(sampler, 'skip'):
-            sampler.skip(done // self.world_size)
+            sampler.skip(done)
+        else:
+            done = 0
+        self.left_out = (self.epoch, done * self.world_size)
+        self._fit_steps(done)
+
+    def _images_per_step(self) -> int:
+        """Of all processes, and of all iterations of a step."""
+        counts = getattr(self.optim_wrapper, '_accumulative_counts', 1)
+        return batch_size_of(self.train_dataloader) * self.world_size * counts
+
+    def _fit_steps(self, done: int) -> None:
+        """Count in steps of now what was counted in those of a checkpoint.
+
+        Args:
+            done (int): How many images of the epoch each process leaves out.
+        """
+        loop, loader = self.train_loop, self.train_dataloader
+        images = self._images_per_step()
+        before = self._loaded_meta.get('images_per_step', images)
+        if before != images:
+            self.logger.warning(
+                f'A step now has {images} images; before, it had {before}. '
+                'The learning rate is not scaled by that'
+            )
+        length = len(loader)
+        before = self._loaded_meta.get('epoch_length', length)
+        if before == length or not isinstance(loop, EpochBasedTrainLoop):
+            return
+        loop._iter = (self.epoch + 1) * length - batches_left(loader, done)
+        message = (
+            f'an epoch now has {length} iterations; before, it had {before}'
+        )
+        if self.param_schedulers:
+            configs = schedulers(self.cfg)
+            built = self.param_schedulers
+            if (
+                not isinstance(built, list)
+                or len(configs) != len(built)
+                or any(getattr(s, 'need_val_args', False) for s in built)
+            ):
+                raise RuntimeError(
+                    f'resume: {message}, and param_scheduler cannot follow: '
+                    'it needs to be of one optimiser, given in the config, '
+                    'without ReduceOnPlateau. Resume with as many processes '
+                    'as before, of the same batch_size'
+                )
+            to_the_beginning(self.optim_wrapper)
+            self.param_schedulers = self.build_param_scheduler(configs)
+            replay(self.param_schedulers, self.iter, self.epoch, length)
+        self.logger.warning(
+            f'{message[0].upper()}{message[1:]}. Iterations are counted as '
+            f'if it always had: this is {self.iter}, and the learning rate '
+            'goes on at the same part of the epochs'
+        )
 
     def load_checkpoint(self, filename: str, *args, **kwargs) -> dict:
         """Load weights.
@@ -375,22 +460,75 @@ def find_checkpoints(work_dir: Union[str, Path]) -> list[Path]:
 
     Returns:
         list[Path]: First the one that the file ``last_checkpoint`` names, if
-        it is there; then the others by the time that they were written.
+        it is there; then the others by the time that they were written. One
+        that had stepped aside when the power failed counts.
     """
-    folder = Path(work_dir)
-    found = [
-        path
-        for path in folder.glob('*.pth')
-        if path.name == INTERRUPTED
-        or re.fullmatch(r'(epoch|iter)_\d+\.pth', path.name)
-    ]
-    found.sort(key=lambda path: path.stat().st_mtime_ns, reverse=True)
+    folder, times = Path(work_dir), {}
+    for path in folder.glob('*.pth*'):
+        name = path.name.removesuffix('.old')
+        if (
+            name == INTERRUPTED or re.fullmatch(r'(epoch|iter)_\d+\.pth', name)
+        ) and not (name != path.name and path.with_name(name).exists()):
+            with contextlib.suppress(FileNotFoundError):  # gone by now
+                times[path] = path.stat().st_mtime_ns
+    found = sorted(times, key=times.get, reverse=True)
     pointer = folder / 'last_checkpoint'
     if pointer.is_file():
         # It may be empty, or of a folder that was moved.
         last = Path(pointer.read_text())
-        found.sort(key=lambda path: path.name != last.name)
+        names = (last.name, f'{last.name}.old')
+        found.sort(key=lambda path: path.name not in names)
     return found
+
+
+def load_newest(
+    work_dir: Union[str, Path],
+    load: Callable[[str], Any],
+    logger: logging.Logger,
+) -> Optional[Path]:
+    """Load the newest checkpoint that is whole, the same in all processes.
+
+    Args:
+        work_dir (str | Path): Its folder, of which the main process's view
+            counts.
+        load (Callable): Takes a path, and raises ValueError if it is broken.
+        logger (logging.Logger): Gets the names of broken ones.
+
+    Returns:
+        Path | None: Which it was; None if there was none.
+
+    Raises:
+        OSError: If some processes can load it and others cannot, or not for
+            the same reason.
+    """
+    for path in shared_checkpoints(work_dir):
+        error, errors = attempt(partial(load, str(path)))
+        if not errors:
+            return path
+        kinds = {text.split(':')[0] for text in errors.values()}
+        # All go on to an older one, or none does.
+        if len(errors) < get_world_size() or len(kinds) > 1:
+            raise OSError(
+                f'{path}: processes {sorted(errors)} of {get_world_size()} '
+                f'cannot load it ({"; ".join(sorted(set(errors.values())))}). '
+                f'work_dir={str(work_dir)!r} must be a folder that all '
+                'machines see; if it is, start again with --resume'
+            ) from error
+        if not isinstance(error, ValueError):
+            raise error
+        logger.warning(f'Not loaded: {error}')
+    return None
+
+
+def shared_checkpoints(work_dir: Union[str, Path]) -> list[Path]:
+    """What :func:`find_checkpoints` finds in the main process, for all.
+
+    Args:
+        work_dir (str | Path): The folder.
+    """
+    found = [find_checkpoints(work_dir) if is_main_process() else None]
+    broadcast_object_list(found)
+    return found[0]
 
 
 def unwrap(model: nn.Module) -> nn.Module:

@@ -17,7 +17,8 @@ from mmengine.runner import EpochBasedTrainLoop, Runner
 
 from .checkpoint import write_whole
 from .errors import check
-from .runner import INTERRUPTED, find_checkpoints, unwrap
+from .runner import INTERRUPTED, load_newest, unwrap
+from .schedule import batch_size_of
 
 #: Exit status after SIGTERM, as shells have it: 128 + 15.
 TERMINATED = 143
@@ -145,17 +146,18 @@ class SafeCheckpointHook(CheckpointHook):
             all_reduce(flag, op='max')
             came = bool(flag)
         if came:
-            self._leave(runner)
+            self._leave(runner, batch_idx)
 
-    def _leave(self, runner: Runner) -> None:
+    def _leave(self, runner: Runner, batch_idx: int) -> None:
         done = runner.iter + 1
         meta = dict(epoch=runner.epoch, iter=done)
         loop = runner.train_loop
         if isinstance(loop, EpochBasedTrainLoop):
             # How much of this epoch --resume leaves out, in images of all.
-            batches = done - runner.epoch * len(loop.dataloader)
-            meta['images_of_epoch'] = (
-                batches * loop.dataloader.batch_size * runner.world_size
+            batch_size = batch_size_of(loop.dataloader) * runner.world_size
+            epoch, before = getattr(runner, 'left_out', (0, 0))
+            meta['images_of_epoch'] = (batch_idx + 1) * batch_size + (
+                before if epoch == runner.epoch else 0
             )
         self._save(runner, INTERRUPTED, meta=meta, by_epoch=False)
         runner.logger.warning(
@@ -208,10 +210,12 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _remove(self, filename: str) -> None:
         path = self.file_backend.join_path(self.out_dir, filename)
-        if self.file_backend.isfile(path):
-            self.file_backend.remove(path)
-        elif self.file_backend.isdir(path):  # of DeepSpeed
-            self.file_backend.rmtree(path)
+        # What a power failure left first, as it counts without the other.
+        for name in (f'{path}.old', path):
+            if self.file_backend.isfile(name):
+                self.file_backend.remove(name)
+            elif self.file_backend.isdir(name):  # of fsdp, or DeepSpeed
+                self.file_backend.rmtree(name)
 
 
 @HOOKS.register_module()
@@ -319,12 +323,8 @@ class NonFiniteHook(Hook):
             self._restore(runner)
 
     def _restore(self, runner: Runner) -> None:
-        for path in find_checkpoints(runner.work_dir):
-            try:
-                checkpoint = runner.load_checkpoint(str(path))
-            except ValueError as error:
-                runner.logger.warning(f'not restored: {error}')
-                continue
+        def restore(path: str) -> None:
+            checkpoint = runner.load_checkpoint(path)
             if 'optimizer' in checkpoint:
                 groups = runner.optim_wrapper.param_groups
                 rates = [group['lr'] for group in groups]  # of now
@@ -332,9 +332,13 @@ class NonFiniteHook(Hook):
                 groups = runner.optim_wrapper.param_groups
                 for group, rate in zip(groups, rates):
                     group['lr'] = rate
-            runner.logger.warning(f'Weights and optimiser are those of {path}')
-            return
-        runner.logger.warning('No checkpoint to restore yet')
+
+        path = load_newest(runner.work_dir, restore, runner.logger)
+        runner.logger.warning(
+            f'Weights and optimiser are those of {path}'
+            if path
+            else 'No checkpoint to restore yet'
+        )
 
 
 def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor:

@@ -6,8 +6,6 @@ done by PyTorch's ``fully_shard`` and ``torch.distributed.checkpoint``; its
 safetensors form, unlike its own, has no pickles.
 """
 
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Optional
@@ -15,11 +13,11 @@ from typing import Optional
 import torch
 from mmengine.config import Config
 from mmengine.device import get_device
-from mmengine.dist import barrier, get_world_size, is_main_process
+from mmengine.dist import get_world_size
 from torch import Tensor, nn
 
 from .algorithm import is_pretraining
-from .errors import check
+from .errors import check, together
 from .layers import TransformerBlock
 
 try:
@@ -152,32 +150,19 @@ def write_tensors(checkpoint: Mapping, folder: Path) -> None:
         HuggingFaceStorageWriter,
     )
 
-    if is_main_process():
-        shutil.rmtree(folder, ignore_errors=True)  # of a killed training
+    from .checkpoint import remove
+
+    def make() -> None:
+        remove(folder)  # of a killed training
         folder.mkdir(parents=True)
-    barrier()
+
+    together(make, main_only=True)
     save(
         tensors_of(checkpoint),
         storage_writer=HuggingFaceStorageWriter(
             str(folder), save_distributed=True
         ),
     )
-
-
-def finish_folder(part: Path, path: Path) -> None:
-    """Put a folder in place when it is whole.
-
-    Args:
-        part (Path): The folder.
-        path (Path): Its place.
-    """
-    for file in (*part.iterdir(), part):
-        descriptor = os.open(file, os.O_RDONLY)
-        os.fsync(descriptor)
-        os.close(descriptor)
-    if path.is_dir():
-        shutil.rmtree(path)
-    part.replace(path)
 
 
 def load_folder(folder: Path) -> dict:
@@ -190,8 +175,8 @@ def load_folder(folder: Path) -> dict:
         dict: With whole tensors, on the CPU.
 
     Raises:
-        FileNotFoundError: If it is no such checkpoint.
-        ValueError: If parts are missing or broken.
+        ValueError: If it is no such checkpoint, or parts are missing or
+            broken.
     """
     from safetensors import SafetensorError
     from torch.distributed.checkpoint import load
@@ -201,17 +186,35 @@ def load_folder(folder: Path) -> dict:
 
     from .checkpoint import load_from_local
 
-    checkpoint = load_from_local(folder / REST, 'cpu')
-    shapes = checkpoint.pop('shapes')
     field = f'checkpoint={str(folder)!r}'
+    if not (folder / REST).is_file():
+        raise ValueError(
+            f'{field}: has no {REST}, so it was not written to its end; take '
+            'an older one'
+        )
+    checkpoint = load_from_local(folder / REST, 'cpu')
+    for key in ('shapes', 'state_dict'):
+        if not isinstance(checkpoint, dict) or key not in checkpoint:
+            raise ValueError(
+                f'{field}: its {REST} has no {key!r}, so it is none of fsdp; '
+                'take another'
+            )
+    shapes = checkpoint.pop('shapes')
     try:
         reader = HuggingFaceStorageReader(str(folder))
         saved = reader.read_metadata().state_dict_metadata
         for name, shape in shapes.items():
             number = torch.Size(shape).numel()
             parts = saved[name].chunks if name in saved else ()
+            parts = [part for part in parts if part.sizes.numel()]
             if sum(part.sizes.numel() for part in parts) != number:
                 raise ValueError(f'{field}: parts of {name} are missing')
+            # Files that do not say where their parts begin seem to overlap.
+            if len({part.offsets for part in parts}) != len(parts):
+                raise ValueError(
+                    f'{field}: its files do not say which parts of {name} '
+                    'they have; another program wrote them'
+                )
         named = {
             name: torch.empty(shape, dtype=saved[name].properties.dtype)
             for name, shape in shapes.items()
@@ -220,6 +223,11 @@ def load_folder(folder: Path) -> dict:
     except SafetensorError as error:
         raise ValueError(
             f'{field}: truncated, or not safetensors files ({error})'
+        ) from error
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(
+            f'{field}: its safetensors files lack what says which parts they '
+            f'have ({error!r}); another program wrote them'
         ) from error
     for name, value in named.items():
         kind, name = name.split('.', 1)

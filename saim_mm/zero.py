@@ -1,22 +1,23 @@
 """ZeRO: DeepSpeed trains, by MMEngine's strategy for it."""
 
-import shutil
+import contextlib
+from functools import partial
 from pathlib import Path
 from typing import Union
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import barrier, is_main_process
+from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner._flexible_runner import FlexibleRunner
 
-from .checkpoint import load_from_local, part_of
+from .checkpoint import finish, load_from_local, part_of, remove
 from .dependencies import require
-from .errors import check
-from .runner import SAIMRunner, check_machine, find_checkpoints
+from .errors import check, together
+from .runner import SAIMRunner, check_machine, shared_checkpoints
+from .schedule import batch_size_of
 from .settings import check_settings
-from .sharding import finish_folder
 
 
 @RUNNERS.register_module()
@@ -45,10 +46,17 @@ class DeepSpeedRunner(FlexibleRunner):
         Raises:
             ImportError: If DeepSpeed is not installed.
             ValueError: As :meth:`SAIMRunner.from_cfg`; or if the stage of
-                ZeRO is neither 1 nor 2.
+                ZeRO is neither 1 nor 2, or the config asks for ``fsdp``.
         """
         require('deepspeed', needed_by='DeepSpeedStrategy')
         check_settings(cfg)
+        check(
+            not cfg.get('fsdp'),
+            'fsdp',
+            cfg.get('fsdp'),
+            "False with runner_type='DeepSpeedRunner', which shares out by "
+            "strategy.zero_optimization; or train with 'SAIMRunner'",
+        )
         stage = cfg.strategy.get('zero_optimization', {}).get('stage')
         check(
             stage in (1, 2),
@@ -70,17 +78,27 @@ class DeepSpeedRunner(FlexibleRunner):
             filename (str): Its name.
             *args: As for MMEngine's.
             **kwargs: As for MMEngine's.
+
+        Raises:
+            OSError: In all processes, if it cannot be written.
         """
         path = Path(out_dir, filename)
         part = part_of(path)
-        if is_main_process():
-            shutil.rmtree(part, ignore_errors=True)  # of a killed training
-        barrier()
-        super().save_checkpoint(out_dir, part.name, *args, **kwargs)
-        barrier()
-        if is_main_process():
-            finish_folder(part, path)
-        barrier()
+        save = partial(
+            super().save_checkpoint, out_dir, part.name, *args, **kwargs
+        )
+        try:
+            together(partial(remove, part), main_only=True)  # if one is left
+            together(save)
+            together(partial(finish, path), main_only=True)
+        except (OSError, RuntimeError) as error:
+            if is_main_process():
+                with contextlib.suppress(OSError):
+                    remove(part)
+            raise OSError(
+                f'{path}: not written ({error}); the checkpoints before it '
+                'are as they were'
+            ) from error
 
     def load_or_resume(self) -> None:
         """Load or resume, from the last checkpoint."""
@@ -89,7 +107,7 @@ class DeepSpeedRunner(FlexibleRunner):
         # DeepSpeed 0.18 forgets it, which gloo notices.
         engine.step = torch.no_grad()(engine.step)
         if self._resume and self._load_from is None:
-            found = find_checkpoints(self.work_dir)
+            found = shared_checkpoints(self.work_dir)
             self._resume = str(found[0]) if found else False
         super().load_or_resume()
 
@@ -106,7 +124,9 @@ class DeepSpeedRunner(FlexibleRunner):
         if isinstance(self.train_loop, EpochBasedTrainLoop):
             batches = self.iter - self.epoch * len(loader)
             if batches and hasattr(loader.sampler, 'skip'):
-                loader.sampler.skip(batches * loader.batch_size)
+                done = batches * batch_size_of(loader)
+                loader.sampler.skip(done)
+                self.left_out = (self.epoch, done * self.world_size)
 
 
 def load_part(path: Union[str, Path], map_location=None) -> dict:

@@ -1,6 +1,8 @@
 """torchrun starts what died again, and training goes on."""
 
+import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +17,15 @@ from test_distribution import (
     start_two,
     write,
 )
-from test_resume import assert_same, config, find_checkpoints, weights
+from test_resume import (
+    assert_same,
+    config,
+    find_checkpoints,
+    start,
+    weights,
+)
+
+from saim_mm.checkpoint import load_from_local
 
 pytestmark = pytest.mark.slow
 
@@ -104,3 +114,35 @@ def test_a_machine_is_lost(images, tmp_path, monkeypatch):  # noqa: F811
     log = (tmp_path / '0.log').read_text()
     assert 'GPU number: 2' in log and 'GPU number: 1' in log
     assert 'Resumed from the last checkpoint' in log
+
+
+def test_one_goes_on_from_two(images, tmp_path):  # noqa: F811
+    """Of 40 images 6 in a step, then 3; stopped, mostly within an epoch."""
+    cfg = config(images, tmp_path, epochs=40, workers=1)
+    path = write(cfg, tmp_path / 'config.py', 3)
+    run = tmp_path / 'run'
+    process = start_two(path, run, '--resume')
+    wait_for_another(process, run)
+    process.send_signal(signal.SIGTERM)
+    process.wait(120)
+    meta = load_from_local(run / 'interrupted.pth')['meta']
+    assert meta['epoch_length'] == 6 and meta['images_per_step'] == 6
+    done = (meta['iter'] - meta['epoch'] * 6) * 6
+    assert meta['images_of_epoch'] == done
+    assert start(path, run, '--resume').wait(240) == 0
+    log = (tmp_path / 'run.log').read_text()
+    assert 'A step now has 3 images; before, it had 6' in log
+    begin = (meta['epoch'] + 1) * 13 - (40 - done) // 3
+    assert f'this is {begin}, and the learning' in log
+    last = load_from_local(run / 'epoch_40.pth')
+    assert last['meta']['iter'] == 40 * 13
+    scheduler = last['param_schedulers'][0]
+    assert scheduler['T_max'] == scheduler['end'] == 40 * 13
+    # The closed form of the cosine, in whole epochs.
+    rates = re.findall(r'\[(\d+)\]\[ ?(\d+)/13\] .* lr: (\S+)', log)
+    assert len(rates) == 40 * 13 - begin
+    for epoch, number, rate in rates:
+        if int(epoch) > meta['epoch'] + 1:
+            part = (int(epoch) - 1 + (int(number) - 1) / 13) / 40
+            right = 5e-4 * (1 + math.cos(math.pi * part))
+            assert float(rate) == pytest.approx(right, rel=1e-3, abs=1e-7)

@@ -1,5 +1,6 @@
 """Training goes on as if nothing had happened."""
 
+import copy
 import os
 import random
 import signal
@@ -17,7 +18,7 @@ from mmengine.registry import HOOKS
 
 import saim_mm
 from saim_mm import ReproducibleSampler, SAIMRunner
-from saim_mm.checkpoint import load_from_local
+from saim_mm.checkpoint import finish, load_from_local, part_of
 from saim_mm.reproducible import Draw
 from saim_mm.runner import find_checkpoints
 
@@ -112,6 +113,19 @@ class StopAfter(Hook):
             os.kill(os.getpid(), self.number)
 
 
+@HOOKS.register_module()
+class NoteRates(Hook):
+    """Keeps the learning rate of every iteration, of the last training."""
+
+    rates = {}
+
+    def before_train(self, runner):
+        self.rates.clear()
+
+    def before_train_iter(self, runner, *args, **kwargs):
+        self.rates[runner.iter] = runner.optim_wrapper.get_lr()['lr'][0]
+
+
 def test_draws():
     """Every pass has every image once; processes share a pass."""
     data = range(10)
@@ -204,6 +218,67 @@ def test_a_signal_in_the_middle_of_an_epoch(images, tmp_path):
     assert not (tmp_path / 'b/interrupted.pth').exists()
 
 
+@pytest.mark.parametrize('iteration', [None, 8])
+def test_steps_of_another_size(images, tmp_path, iteration):
+    """As fewer machines make them: schedules go on, by epochs."""
+    cfg = config(images, tmp_path / 'run', epochs=3)
+    cfg.param_scheduler.insert(
+        0,
+        dict(
+            type='LinearLR',
+            start_factor=0.1,
+            by_epoch=True,
+            end=1,
+            convert_to_iter_based=True,
+        ),
+    )
+    cfg.param_scheduler.append(dict(type='StepLR', step_size=1, gamma=0.5))
+    cfg.param_scheduler[1].update(T_max=2, begin=1)
+    if iteration is None:
+        shorter = copy.deepcopy(cfg)
+        shorter.train_cfg.max_epochs = 2
+        train(shorter)
+    else:
+        hook = dict(
+            type='StopAfter', iteration=iteration, number=signal.SIGTERM
+        )
+        with pytest.raises(SystemExit, match='143'):
+            train(cfg, hooks=[hook])
+    last = load_from_local(find_checkpoints(cfg.work_dir)[0])['meta']
+    assert last['epoch_length'] == 5 and last['images_per_step'] == 4
+
+    def rates(work_dir, resume=False):
+        """Of every iteration; 23 images, 2 at a time, are 11 of an epoch."""
+        cfg.work_dir = str(work_dir)
+        cfg.train_dataloader.batch_size = 2
+        runner = train(cfg, resume, [dict(type='NoteRates')])
+        assert runner.iter == 33
+        return dict(NoteRates.rates)
+
+    straight = rates(tmp_path / 'straight')
+    resumed = rates(tmp_path / 'run', resume=True)
+    assert sorted(straight) == list(range(33))
+    # 8 or 9 steps of 4: 12 or 16 images of the second epoch; 5 or 3 steps
+    # of 2 are left, and another epoch.
+    begin = (
+        22 if iteration is None else 22 - (23 - (last['iter'] - 5) * 4) // 2
+    )
+    assert sorted(resumed) == list(range(begin, 33))
+    for number, rate in resumed.items():
+        assert rate == pytest.approx(straight[number], rel=1e-9), number
+
+
+def test_a_schedule_that_cannot_follow(images, tmp_path):
+    cfg = config(images, tmp_path, epochs=2)
+    cfg.param_scheduler = [dict(type='ReduceOnPlateauLR')]
+    shorter = copy.deepcopy(cfg)
+    shorter.train_cfg.max_epochs = 1
+    train(shorter)
+    cfg.train_dataloader.batch_size = 2
+    with pytest.raises(RuntimeError, match='now has 11 .* had 5.* ReduceOn'):
+        train(cfg, resume=True)
+
+
 def test_what_is_kept(images, tmp_path):
     """The last two, and every third for good; nothing half written."""
     cfg = config(images, tmp_path, iters=8)
@@ -229,6 +304,70 @@ def test_the_last_whole_checkpoint_is_found(images, tmp_path, pointer):
     resumed = train(cfg, True)
     assert_same(straight.model.state_dict(), resumed.model.state_dict())
     assert_same(weights(tmp_path / 'iter_4.pth'), straight.model.state_dict())
+
+
+def write_kind(path, is_folder, text):
+    """A file, or a folder with a file and a folder in it."""
+    if is_folder:
+        (path / 'deeper').mkdir(parents=True)
+        path /= 'rest.pth'
+    path.write_text(text)
+
+
+def read_kind(path):
+    return (path / 'rest.pth' if path.is_dir() else path).read_text()
+
+
+@pytest.mark.parametrize('before', [None, False, True])
+@pytest.mark.parametrize('after', [False, True])
+def test_files_and_folders_of_a_name(tmp_path, monkeypatch, before, after):
+    """One replaces the other, and there is always one."""
+    path = tmp_path / 'interrupted.pth'
+    (tmp_path / 'last_checkpoint').write_text(str(path))
+    if before is not None:
+        write_kind(path, before, 'before')
+    write_kind(tmp_path / 'interrupted.pth.old', True, 'of long ago')
+    write_kind(part_of(path), after, 'after')
+    states = []
+    replace = Path.replace
+
+    def replace_noting(source, target):
+        replace(source, target)
+        states.append([read_kind(p) for p in find_checkpoints(tmp_path)[:1]])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'replace', replace_noting)
+        finish(path)
+    if before is None:
+        assert states == [['after']]
+    else:
+        assert states in ([['after']], [['before'], ['after']])
+    assert find_checkpoints(tmp_path) == [path] and read_kind(path) == 'after'
+    names = {p.name for p in tmp_path.iterdir()}
+    assert names == {'interrupted.pth', 'last_checkpoint'}
+
+    # It fails halfway: what was there comes back.
+    def fail(source, target):
+        if source.name.endswith('.part'):
+            raise OSError(5, 'Input/output error')
+        replace(source, target)
+
+    write_kind(part_of(path), not after, 'later')
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, 'replace', fail)
+        with pytest.raises(OSError, match='Input'):
+            finish(path)
+    assert find_checkpoints(tmp_path) == [path] and read_kind(path) == 'after'
+
+
+def test_a_folder_where_a_file_is_written(images, tmp_path):
+    """Left by a training with fsdp, whole and in parts."""
+    cfg = config(images, tmp_path, iters=1)
+    for name in ('iter_1.pth', 'iter_1.pth.part'):
+        write_kind(tmp_path / name, True, 'of fsdp')
+    train(cfg)
+    assert (tmp_path / 'iter_1.pth').is_file()
+    assert not list(tmp_path.glob('*.pth.*'))
 
 
 def test_nothing_to_resume(images, tmp_path):

@@ -7,6 +7,7 @@ import time
 import pytest
 import torch
 from conftest import TINY
+from safetensors.torch import load, save
 from test_distribution import (
     images,  # noqa: F401  a fixture
     kill_all,
@@ -17,7 +18,7 @@ from test_resume import config, find_checkpoints, start, train, weights
 
 from saim_mm import SAIMRunner, SAIMViT
 from saim_mm.checkpoint import load_from_local, read_weights
-from saim_mm.sharding import tensors_of
+from saim_mm.sharding import load_folder, tensors_of
 
 
 def sharded(images, tmp_path, iters):  # noqa: F811
@@ -76,6 +77,24 @@ def test_two_share_what_one_has(images, tmp_path, monkeypatch):  # noqa: F811
     qkv = read_weights(folder)[name]
     assert torch.equal(vit.layers[0].attn.qkv.weight, qkv)
 
+    check_faults(folder)
+
+
+def check_faults(folder):
+    """Each is a ValueError, so that --resume takes an older checkpoint."""
+    parts = sorted(folder.glob('shard*'))
+    contents = [part.read_bytes() for part in parts]
+    for part, content in zip(parts, contents):  # no sharding metadata
+        part.write_bytes(save(load(content)))
+    with pytest.raises(ValueError, match='iter_6.pth.: its files do not say'):
+        load_from_local(folder)
+    parts[1].write_bytes(save(load(contents[1]), dict(DCP_SHARDING_INFO='{}')))
+    with pytest.raises(ValueError, match='iter_6.pth.: its safetensors files'):
+        load_from_local(folder)
+    for part, content in zip(parts, contents):
+        part.write_bytes(content)
+    load_from_local(folder)
+
     part = sorted(folder.glob('shard*'))[1]
     content = part.read_bytes()
     part.write_bytes(content[:-10])
@@ -85,9 +104,18 @@ def test_two_share_what_one_has(images, tmp_path, monkeypatch):  # noqa: F811
     with pytest.raises(ValueError, match='iter_6.pth.: parts of .* missing'):
         load_from_local(folder)
     part.write_bytes(content)
+    for rest in (dict(state_dict={}), dict(shapes={}), [1]):
+        torch.save(rest, folder / 'rest.pth')
+        with pytest.raises(ValueError, match='iter_6.pth.: its rest.pth has'):
+            load_from_local(folder)
     (folder / 'rest.pth').write_bytes(b'')
     with pytest.raises(ValueError, match='rest.pth.: '):
         load_from_local(folder)
+    (folder / 'rest.pth').unlink()
+    with pytest.raises(ValueError, match='iter_6.pth.: a folder without rest'):
+        load_from_local(folder)
+    with pytest.raises(ValueError, match='iter_6.pth.: has no rest.pth'):
+        load_folder(folder)
 
 
 @pytest.mark.parametrize(

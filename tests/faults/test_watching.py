@@ -5,11 +5,16 @@ import os
 import re
 import subprocess
 import sys
+from types import SimpleNamespace
 
 import pytest
+import torch
 from conftest import ROOT
 from mmengine.config import Config
+from mmengine.logging import MessageHub
 from test_resume import config, train
+
+from saim_mm import ThroughputHook
 
 BACKENDS = {
     re.findall(r"type='(\w+)'", text)[-1]: text
@@ -45,6 +50,40 @@ def test_log(photos, tmp_path):
     assert (
         len(re.findall(r'images_per_second: \d.*util', log.read_text())) == 3
     )
+
+
+def test_log_of_every_third(photos, tmp_path):
+    """The log takes what the hook has averaged as it is."""
+    cfg = config(photos, tmp_path, iters=6)
+    cfg.default_hooks.logger.interval = 3
+    train(cfg)
+    [path] = tmp_path.glob('*/vis_data/scalars.json')
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    assert len(lines) == 2
+    for line in lines:
+        assert line['images_per_second'] == pytest.approx(4 / line['time'])
+
+
+def test_views_are_one_image():
+    hub = MessageHub('views')
+    hub.update_scalars({'train/time': 0.5, 'train/data_time': 0.1})
+    runner = SimpleNamespace(
+        message_hub=hub,
+        log_processor=SimpleNamespace(window_size=10),
+        world_size=2,
+    )
+    batch = dict(inputs=[torch.zeros(8, 3, 4, 4)] * 2, data_samples=[None] * 8)
+    ThroughputHook().after_train_iter(runner, 0, batch)
+    assert hub.get_scalar('train/images_per_second').current() == 32
+
+
+def test_without_a_timer(photos, tmp_path):
+    cfg = config(photos, tmp_path, iters=1)
+    cfg.default_hooks.timer = None
+    train(cfg)
+    [path] = tmp_path.glob('*/vis_data/scalars.json')
+    line = json.loads(path.read_text())
+    assert 'loss' in line and 'images_per_second' not in line
 
 
 def test_tensorboard(photos, tmp_path):

@@ -35,6 +35,10 @@ def test_what_is_missing(images, tmp_path, monkeypatch):  # noqa: F811
     with pytest.raises(ImportError, match=r"pip install 'saim_mm\[deepspeed"):
         DeepSpeedRunner.from_cfg(cfg)
     monkeypatch.setitem(sys.modules, 'deepspeed', sys)  # stands in
+    cfg.fsdp = True
+    with pytest.raises(ValueError, match='fsdp=True: must be False with'):
+        DeepSpeedRunner.from_cfg(cfg)
+    cfg.fsdp = False
     cfg.strategy = dict(
         type='DeepSpeedStrategy', zero_optimization=dict(stage=3)
     )

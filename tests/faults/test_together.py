@@ -1,0 +1,106 @@
+"""What happens to one process happens to all."""
+
+import os
+import shutil
+
+import pytest
+import torch
+from mmengine.logging import MMLogger
+from test_distribution import images  # noqa: F401  a fixture
+from test_resume import train
+from test_sharding import sharded
+
+from saim_mm.errors import together
+from saim_mm.runner import load_newest
+
+
+def in_two(function, folder, *args):
+    """Call a function, with the folder, in two processes of one group."""
+    torch.multiprocessing.start_processes(
+        begin, (function, folder, *args), nprocs=2, start_method='fork'
+    )
+
+
+def begin(rank, function, folder, *args):
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
+    )
+    function(rank, folder, *args)
+    torch.distributed.destroy_process_group()
+
+
+def raises_in_all(rank, folder):
+    def fail():
+        if rank == 0:
+            raise OSError(28, 'No space left on device')
+
+    for main_only in (False, True):
+        with pytest.raises(OSError, match='No space left') as caught:
+            together(fail, main_only)
+        assert ('process 0' in str(caught.value)) == (rank == 1)
+    together(lambda: None)
+
+
+def test_an_error(tmp_path):
+    in_two(raises_in_all, tmp_path)
+
+
+def loads(rank, folder):
+    """The newer one of two is broken; and faults of one process."""
+    # No shared folder: what process 0 has counts.
+    own = folder / str(rank)
+    own.mkdir()
+    logger = MMLogger('loads')
+    for number in range(2 + rank):
+        (own / f'iter_{number}.pth').write_text('broken' * (number == 1))
+        os.utime(own / f'iter_{number}.pth', (number, number))
+
+    def load(path):
+        with open(path) as file:
+            if file.read():
+                raise ValueError(f'broken, says {rank}')
+
+    assert load_newest(own, load, logger) == folder / '0/iter_0.pth'
+    assert load_newest(folder, load, logger) is None
+
+    # What process 0 has is not there, or nobody can read it for one reason.
+    def elsewhere(path):
+        load(path.replace('/0/', f'/{rank * 9}/'))
+
+    if rank == 0:
+        (own / 'iter_1.pth').unlink()
+    with pytest.raises(OSError, match=r'processes \[1\] of 2 .* must be a'):
+        load_newest(own, elsewhere, logger)
+    if rank == 0:
+        (own / 'iter_0.pth').write_text('broken')
+    with pytest.raises(OSError, match=r'processes \[0, 1\] of 2 .* must be'):
+        load_newest(own, elsewhere, logger)
+
+
+def test_they_resume_from_one(tmp_path):
+    in_two(loads, tmp_path)
+
+
+def saves(rank, folder, cfg):
+    """Process 0 cannot write rest.pth of the second checkpoint."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
+
+    def full(checkpoint, path, **kwargs):
+        torch.save(checkpoint, path)
+        if 'iter_2' in path:
+            raise OSError(28, 'No space left on device')
+
+    cfg.launcher = 'pytorch'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmengine.runner.runner.save_checkpoint', full)
+        with pytest.raises(OSError, match='iter_2.pth: not written .*space'):
+            train(cfg)
+
+
+def test_a_full_disk(images, tmp_path):  # noqa: F811
+    cfg = sharded(images, tmp_path / 'run', iters=3)
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    in_two(saves, tmp_path, cfg)
+    assert (tmp_path / 'run/iter_1.pth/rest.pth').is_file()
+    assert not list((tmp_path / 'run').glob('iter_2*'))
+    shutil.rmtree(tmp_path / 'run')
