@@ -32,6 +32,10 @@ class SAIM(BaseSelfSupervisor):
             or 'raster'. Defaults to 'stochastic'.
         segment (int): Side, in patches, of the squares that are put in order
             and predicted whole (RandSAC). Defaults to 1: SAIM.
+        predict (float): Share of the patches that are predicted, the last ones
+            of the order: those before are context alone, so the decoder has
+            less to do (XLNet's partial prediction, Yang et al. 2019, Sec.
+            2.3). Defaults to 1.
         pretrained (str, optional): Checkpoint to start from.
         data_preprocessor (dict | nn.Module, optional): Defaults to None,
             mmpretrain's ``SelfSupDataPreprocessor``.
@@ -49,6 +53,7 @@ class SAIM(BaseSelfSupervisor):
         target_generator: dict,
         order: str = 'stochastic',
         segment: int = 1,
+        predict: float = 1.0,
         pretrained: Optional[str] = None,
         data_preprocessor: Optional[Union[dict, nn.Module]] = None,
         init_cfg: Optional[dict] = None,
@@ -97,13 +102,20 @@ class SAIM(BaseSelfSupervisor):
             'encoder which patch comes next',
         )
         check(
-            self.neck.depth > 0 or segment == 1,
+            self.neck.depth > 0 or segment == predict == 1,
             'neck.depth',
             0,
-            'more than 0 with segments',
+            'more than 0 with segments, or if a part is predicted',
+        )
+        check(
+            isinstance(predict, (int, float)) and 0 < predict <= 1,
+            'predict',
+            predict,
+            'a share of the patches, more than 0 and at most 1',
         )
         self.order = order
         self.segment = segment
+        self.predict = predict
         # Refuses a segment that does not fit.
         PredictionOrder.draw(
             order, 1, backbone.patch_resolution, 'cpu', segment
@@ -145,11 +157,15 @@ class SAIM(BaseSelfSupervisor):
             order (PredictionOrder): The order of the patches.
 
         Returns:
-            Tensor: (B, L, P), in the prediction order.
+            Tensor: (B, K, P), in the prediction order, of the order's last K
+            patches: all L, unless it says otherwise.
         """
         hidden, positions = self.backbone(images, order)
         query = self.neck(
-            hidden, positions, self.backbone.layers, order.query_mask()
+            hidden,
+            order.last(positions),
+            self.backbone.layers,
+            order.query_mask(),
         )
         return self.head(self.backbone.norm1(query))
 
@@ -185,8 +201,9 @@ class SAIM(BaseSelfSupervisor):
         Returns:
             Tensor: The loss, a scalar.
         """
+        order = order.predict_last(self.predict)
         pred = self.predict_patches(images, order)
-        target = order.sort(self.target_generator(images))
+        target = order.last(order.sort(self.target_generator(images)))
         return self.head.loss(pred, target)
 
 

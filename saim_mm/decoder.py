@@ -2,9 +2,10 @@
 
 from typing import Optional
 
+import torch
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from .errors import check
 from .layers import TransformerBlock
@@ -28,6 +29,10 @@ class SAIMDecoder(BaseModule):
             None, as many as the encoder has.
         share_weights (bool): Whether decoder block k is encoder block k
             rather than a block of its own. Defaults to False.
+        mix_layers (bool): Whether each block reads a learned mixture of the
+            outputs of all encoder blocks (CrossMAE's inter-block attention,
+            Fu et al. 2025) rather than one of them, which the mixture starts
+            as. Defaults to False.
         with_cp (bool): As the backbone's. Defaults to False.
         init_cfg (dict, optional): MMEngine's initialisation config.
 
@@ -40,6 +45,7 @@ class SAIMDecoder(BaseModule):
         arch: dict,
         depth: Optional[int] = None,
         share_weights: bool = False,
+        mix_layers: bool = False,
         with_cp: bool = False,
         init_cfg: Optional[dict] = None,
     ) -> None:
@@ -67,6 +73,18 @@ class SAIMDecoder(BaseModule):
             )
             for _ in range(0 if share_weights else depth)
         )
+        self.mixture = None
+        if mix_layers:
+            self.mixture = nn.Parameter(torch.zeros(depth, encoder_depth))
+
+    def init_weights(self) -> None:
+        """Let each block read the output that it reads without a mixture."""
+        super().init_weights()
+        if self.mixture is not None:
+            nn.init.zeros_(self.mixture)
+            with torch.no_grad():
+                for k in range(self.depth):
+                    self.mixture[k, (k + 1) * self.step - 1] = 1
 
     def forward(
         self,
@@ -81,14 +99,14 @@ class SAIMDecoder(BaseModule):
             hidden (list[Tensor]): The output of every encoder block, in the
                 prediction order, (B, T, C) each.
             positions (Tensor): Position embedding of the patch predicted at
-                each step, (B, L, C).
+                each step, (B, K, C).
             encoder_layers (ModuleList, optional): The encoder's blocks, used
                 if ``share_weights``.
-            mask (Tensor, optional): bool, (L, T), what each query sees.
+            mask (Tensor, optional): bool, (K, T), what each query sees.
                 Defaults to None: query t sees the tokens 1..t.
 
         Returns:
-            Tensor: (B, L, C); step t knows the patches of the steps before t,
+            Tensor: (B, K, C); step t knows the patches of the steps before t,
             or of the segments before its own.
         """
         if self.depth == 0:
@@ -97,11 +115,15 @@ class SAIMDecoder(BaseModule):
             encoder_layers[: self.depth] if self.share_weights else self.layers
         )
         query = positions
-        for k, layer in enumerate(layers, start=1):
+        for k, layer in enumerate(layers):
+            if self.mixture is None:
+                context = hidden[(k + 1) * self.step - 1]
+            else:
+                context = sum(
+                    weight * output
+                    for weight, output in zip(self.mixture[k], hidden)
+                )
             query = layer(
-                query,
-                context=hidden[k * self.step - 1],
-                is_causal=mask is None,
-                mask=mask,
+                query, context=context, is_causal=mask is None, mask=mask
             )
         return query

@@ -27,14 +27,23 @@ class PredictionOrder:
             of the patch of image ``b`` that is predicted at step ``t``.
         parallel (int): Patches n of a segment; divides L. Defaults to 1, one
             patch after the other.
+        predicted (int, optional): Number K of patches that are predicted, the
+            last ones. Defaults to None, all L.
     """
 
     #: The orders that :meth:`draw` knows.
     names = ('stochastic', 'raster')
 
-    def __init__(self, indices: Tensor, parallel: int = 1) -> None:
+    def __init__(
+        self,
+        indices: Tensor,
+        parallel: int = 1,
+        predicted: Optional[int] = None,
+    ) -> None:
+        length = indices.shape[1]
         self.indices = indices
         self.parallel = parallel
+        self.predicted = length if predicted is None else predicted
 
     @classmethod
     def from_noise(cls, noise: Tensor) -> 'PredictionOrder':
@@ -90,6 +99,26 @@ class PredictionOrder:
             indices = patches.flatten().expand(batch_size, -1)
         return cls(indices, parallel=segment**2)
 
+    def predict_last(self, share: float) -> 'PredictionOrder':
+        """The same order, of which only the last patches are predicted.
+
+        Args:
+            share (float): Of the patches, more than 0 and at most 1.
+        """
+        number = max(1, round(share * self.indices.shape[1]))
+        return PredictionOrder(self.indices, self.parallel, number)
+
+    def last(self, tokens: Tensor) -> Tensor:
+        """Of tokens in the prediction order those that are predicted.
+
+        Args:
+            tokens (Tensor): (B, L, C).
+
+        Returns:
+            Tensor: (B, K, C).
+        """
+        return tokens[:, tokens.shape[1] - self.predicted :]
+
     def content_mask(self) -> Optional[Tensor]:
         """What the content stream sees (see ``SAIMViT.encode_in_order``).
 
@@ -112,15 +141,15 @@ class PredictionOrder:
         """What the query stream sees of the content stream.
 
         Returns:
-            Tensor | None: bool, (L, T), at (i, j) whether query i sees token
-            j: the class token and the segments before its own. None: tokens
-            1..i, plain causal.
+            Tensor | None: bool, (K, T), at (i, j) whether query i, of the last
+            K, sees token j: the class token and the segments before its own.
+            None: tokens 1..i, plain causal.
         """
-        if self.parallel == 1:
-            return None
         length, device = self.indices.shape[1], self.indices.device
+        if self.parallel == 1 and self.predicted == length:
+            return None
         token = torch.arange(length + 1 - self.parallel, device=device)
-        step = torch.arange(length, device=device)
+        step = torch.arange(length - self.predicted, length, device=device)
         before = step // self.parallel * self.parallel  # patches
         return token <= before.unsqueeze(1)
 

@@ -98,8 +98,11 @@ def pretrain(
     num_heads,
     depth=None,
     share_weights=False,
+    mix_layers=False,
     predictor='mlp',
     criterion='L2',
+    last=None,
+    indices=None,
     **target_args,
 ):
     """Predictions in raster order (B, L, P), loss and encoder outputs.
@@ -124,12 +127,14 @@ def pretrain(
         name = f'backbone.layers.{i}'
         h = block(h, h, content_mask, params, name, num_heads)
         hidden.append(h)
-        if depth and (i + 1) % (num_layers // depth) == 0:
-            k = (i + 1) * depth // num_layers - 1
-            decoder = 'backbone' if share_weights else 'neck'
-            g = block(
-                g, h, query_mask, params, f'{decoder}.layers.{k}', num_heads
-            )
+    decoder = 'backbone' if share_weights else 'neck'
+    for k in range(depth):
+        context = hidden[(k + 1) * num_layers // depth - 1]
+        if mix_layers:
+            weights = params['neck.mixture'][k]
+            context = torch.einsum('n,nblc->blc', weights, torch.stack(hidden))
+        name = f'{decoder}.layers.{k}'
+        g = block(g, context, query_mask, params, name, num_heads)
     if depth == 0:
         # Each patch is predicted from the output of the token before it.
         steps = noise.argsort(dim=1)
@@ -163,5 +168,9 @@ def pretrain(
         )
     pred = pred[:, 1:]  # the class token predicts nothing
     difference = pred - target(images, patch_size, **target_args)
+    if last is not None:  # only the patches of the last steps count
+        difference = torch.stack(
+            [d[patches[-last:]] for d, patches in zip(difference, indices)]
+        )
     loss = (difference**2 if criterion == 'L2' else difference.abs()).mean()
     return pred, loss, hidden

@@ -60,13 +60,15 @@ def test_paths_exist():
 
 def test_every_option_of_the_table_can_be_set():
     options = re.findall(r'^\| `(model\.[\w.]+)` \|', README, re.MULTILINE)
-    assert len(options) == 12
+    assert len(options) == 14
     values = {
         'model.backbone.arch': 'deit-tiny',
         'model.backbone.img_size': (64, 96),
         'model.backbone.patch_size': 8,
         'model.order': 'raster',
         'model.segment': 2,
+        'model.predict': 0.5,
+        'model.neck.mix_layers': True,
         'model.neck.depth': 6,
         'model.neck.share_weights': True,
         'model.target_generator.kernel_size': None,
@@ -82,7 +84,7 @@ def test_every_option_of_the_table_can_be_set():
     cfg.merge_from_dict(values)
     model = MODELS.build(cfg.model)
     assert model.backbone.patch_resolution == (8, 12)
-    assert (model.order, model.segment) == ('raster', 2)
+    assert (model.order, model.segment, model.predict) == ('raster', 2, 0.5)
     assert model.neck.depth == 6
     assert len(model.head.blocks) == 2
 

@@ -6,7 +6,7 @@ import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
-from saim_mm import PredictionOrder
+from saim_mm import PredictionOrder, SAIMDecoder
 
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=4, feedforward_channels=64)
 
@@ -15,6 +15,7 @@ def build(
     img_size=(16, 24),
     order='stochastic',
     segment=1,
+    predict=1.0,
     neck=None,
     head=None,
     target=None,
@@ -31,6 +32,7 @@ def build(
                     type='SAIM',
                     order=order,
                     segment=segment,
+                    predict=predict,
                     backbone=dict(
                         type='SAIMViT',
                         arch=arch,
@@ -85,6 +87,7 @@ SWITCHES = {
     'depth 0': dict(order='raster', neck=dict(depth=0)),
     'shared': dict(neck=dict(share_weights=True)),
     'shared, depth 2': dict(neck=dict(share_weights=True, depth=2)),
+    'mixture': dict(neck=dict(depth=2, mix_layers=True)),
     'no blur': dict(target=dict(kernel_size=None)),
     'blur 3': dict(target=dict(kernel_size=3)),
     'blur 9, sigma 1.5': dict(target=dict(kernel_size=9, sigma=1.5)),
@@ -94,6 +97,8 @@ SWITCHES = {
     'transformer head': dict(head=dict(predictor='transformer')),
     'segments': dict(segment=2),
     'segments, raster': dict(segment=2, order='raster'),
+    'last half': dict(predict=0.5),
+    'segments, last third': dict(segment=2, predict=1 / 3),
     'square': dict(img_size=16),
     'one row': dict(img_size=(4, 40)),
 }
@@ -130,6 +135,8 @@ def test_equals_literal_equations(switch):
         **neck,
         predictor=head.get('predictor', 'mlp'),
         criterion=head.get('loss', dict(criterion='L2'))['criterion'],
+        last=round(model.predict * rows * columns),
+        indices=order.indices,
         **config.get('target', {}),
     )
     expected_loss.backward()
@@ -157,6 +164,7 @@ def test_equals_literal_equations(switch):
         'shared',
         'transformer head',
         'segments',
+        'mixture',
     ],
 )
 def test_no_leak(switch):
@@ -178,6 +186,22 @@ def test_no_leak(switch):
         end = (t // order.parallel + 1) * order.parallel
         assert same[:end].all(), f'patch {t} leaks'
         assert not same[end:].any(), f'patch {t} is not seen after it'
+
+
+def test_mixture_starts_as_one_block():
+    """Before training, and with another depth, it changes nothing."""
+    torch.manual_seed(0)
+    images = torch.rand(2, 3, 16, 24)
+    losses = []
+    for mix_layers in (False, True):
+        decoder = SAIMDecoder(ARCH, depth=2, mix_layers=mix_layers)
+        decoder.init_weights()
+        model = build(neck=dict(depth=2)).float()
+        decoder.layers = model.neck.layers
+        model.neck = decoder
+        order = PredictionOrder.draw('raster', 2, (4, 6), 'cpu')
+        losses.append(model.compute_loss(images, order))
+    torch.testing.assert_close(*losses)
 
 
 def test_segments_are_squares_in_random_order():

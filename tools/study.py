@@ -4,7 +4,7 @@
         [--jobs 1] [--data data/cifar10] [--transfer]
         [--work-dir work_dirs/study] [--table]
 
-Each CONFIG (default: SAIM on CIFAR-10, every ablation and every rival of it)
+Each CONFIG (default: SAIM on CIFAR-10, its rivals, ablations, light decoder)
 is pre-trained, then fine-tuned, probed by a linear layer and by nearest
 neighbours; beside them the ViT from scratch. After each run a table (mean and
 deviation over seeds) and a plot (accuracy against FLOPs and hours of
@@ -540,6 +540,7 @@ def main():
             )
     configs = [path.resolve() for path in args.configs] or [
         SAIM,
+        *sorted(PRETRAIN.glob('light/*_cifar10.py')),
         *sorted(PRETRAIN.glob('rivals/*_cifar10.py')),
         *sorted(PRETRAIN.glob('ablations/*_cifar10.py')),
     ]
