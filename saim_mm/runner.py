@@ -2,10 +2,12 @@
 
 import atexit
 import contextlib
+import ctypes
 import logging
 import os
 import re
 import signal
+import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -446,6 +448,10 @@ def leave_signals(
         if finished.item():
             os._exit(0)
 
+    if sys.platform == 'linux':
+        # PR_SET_PDEATHSIG: or it would outlive a parent that is killed, if
+        # the pipe to it is full.
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
     signal.signal(signal.SIGTERM, stop_if_finished)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if init is not None:

@@ -449,8 +449,14 @@ def soak(images, tmp_path, kills, iters):
                 time.sleep(0.01)
             longest = max(longest, time.time() - began)
             time.sleep(moments.uniform(0, 0.2))
+        children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
+        loaders = children.read_text().split() if children.exists() else []
         process.kill()
         process.wait(120)
+        gone = time.time() + 20
+        while any(Path('/proc', number).exists() for number in loaders):
+            assert time.time() < gone, 'loading processes live on'
+            time.sleep(0.1)
     assert not (run / f'iter_{iters}.pth').exists(), 'all kills came too late'
     assert start(tmp_path / 'config.py', run, '--resume').wait(limit) == 0
     assert_same(
