@@ -225,14 +225,24 @@ class SAIMRunner(Runner):
             **kwargs: As for MMEngine's.
 
         Raises:
-            OSError: If it cannot be written, with ``fsdp`` in all processes;
-                what was there is as before.
+            OSError: In all processes, if it cannot be written; what was there
+                is as before.
         """
         if '://' in str(out_dir):
             super().save_checkpoint(out_dir, filename, *args, **kwargs)
             return
         path = Path(out_dir, filename)
         part = part_of(path)
+        save = super().save_checkpoint
+
+        def write() -> None:
+            if is_sharded(self.model):
+                save(str(part), REST, *args, **kwargs)
+            else:
+                remove(part)  # of a killed training with fsdp
+                save(out_dir, part.name, *args, **kwargs)
+            finish(path)
+
         try:
             if is_sharded(self.model):
                 write_tensors(
@@ -242,17 +252,7 @@ class SAIMRunner(Runner):
                     ),
                     part,
                 )
-                save = super().save_checkpoint
-
-                def save_rest() -> None:
-                    save(str(part), REST, *args, **kwargs)
-                    finish(path)
-
-                together(save_rest, main_only=True)
-            elif is_main_process():
-                remove(part)  # of a killed training with fsdp
-                super().save_checkpoint(out_dir, part.name, *args, **kwargs)
-                finish(path)
+            together(write, main_only=True)
         except (OSError, RuntimeError, CheckpointException) as error:
             if is_main_process():
                 with contextlib.suppress(OSError):

@@ -1,7 +1,6 @@
 """What happens to one process happens to all."""
 
 import os
-import shutil
 
 import pytest
 import torch
@@ -82,7 +81,7 @@ def test_they_resume_from_one(tmp_path):
 
 
 def saves(rank, folder, cfg):
-    """Process 0 cannot write rest.pth of the second checkpoint."""
+    """Process 0 cannot write the second checkpoint, or its rest.pth."""
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
 
     def full(checkpoint, path, **kwargs):
@@ -97,10 +96,12 @@ def saves(rank, folder, cfg):
             train(cfg)
 
 
-def test_a_full_disk(images, tmp_path):  # noqa: F811
+@pytest.mark.parametrize('fsdp', [False, True])
+def test_a_full_disk(images, tmp_path, fsdp):  # noqa: F811
     cfg = sharded(images, tmp_path / 'run', iters=3)
+    cfg.fsdp = fsdp
     cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
     in_two(saves, tmp_path, cfg)
-    assert (tmp_path / 'run/iter_1.pth/rest.pth').is_file()
+    first = tmp_path / 'run/iter_1.pth'
+    assert (first / 'rest.pth' if fsdp else first).is_file()
     assert not list((tmp_path / 'run').glob('iter_2*'))
-    shutil.rmtree(tmp_path / 'run')
