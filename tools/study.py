@@ -479,12 +479,22 @@ def plot(rows, path):
         for axis, (cost, label) in zip(row, costs):
             axis.set_xlabel(label)
             axis.grid(alpha=0.3)
+            axis.margins(x=0.2)  # room for the names
             for method in rows:
                 values = method[4][measure]
                 mean = np.mean(values)
                 error = np.std(values, ddof=1) if len(values) > 1 else 0
                 if method[2] == 0:  # from scratch
                     axis.axhline(mean, color='grey', ls='--', lw=1)
+                    axis.annotate(
+                        method[0],
+                        (0.01, mean),
+                        xycoords=('axes fraction', 'data'),
+                        xytext=(0, 3),
+                        textcoords='offset points',
+                        fontsize=7,
+                        color='grey',
+                    )
                     continue
                 axis.errorbar(method[cost], mean, error, fmt='o', ms=4)
                 axis.annotate(
