@@ -116,9 +116,9 @@ class SAIM(BaseSelfSupervisor):
         self.order = order
         self.segment = segment
         self.predict = predict
-        # Refuses a segment that does not fit.
+        # Refuses a segment that does not fit; raster: nothing random is drawn.
         PredictionOrder.draw(
-            order, 1, backbone.patch_resolution, 'cpu', segment
+            'raster', 1, backbone.patch_resolution, 'cpu', segment
         )
         # Fixed in pre-training; downstream it is trained.
         self.backbone.pos_embed.requires_grad = False

@@ -21,6 +21,7 @@ def in_two(function, folder, *args):
 
 
 def begin(rank, function, folder, *args):
+    torch.set_num_threads(1)  # OpenMP's others are not in a forked process
     torch.distributed.init_process_group(
         'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
     )
