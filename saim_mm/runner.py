@@ -1,6 +1,5 @@
 """SAIMRunner: MMEngine's Runner, with a look at the machine first."""
 
-import atexit
 import contextlib
 import ctypes
 import logging
@@ -10,6 +9,7 @@ import signal
 import sys
 from collections.abc import Callable
 from functools import partial
+from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import Any, Optional, Union
 
@@ -138,7 +138,8 @@ class SAIMRunner(Runner):
         """
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         finished = torch.zeros(1).share_memory_()
-        atexit.register(finished.fill_, 1)
+        # (In processes of multiprocessing nothing of atexit is called.)
+        Finalize(None, finished.fill_, (1,), exitpriority=100)
         loader.worker_init_fn = partial(
             leave_signals, loader.worker_init_fn, finished
         )

@@ -480,4 +480,4 @@ def test_soak(photos, tmp_path):
     number = len(list(images.iterdir()))
     for broken in range(number // 100 + 1):
         (images / f'broken_{broken}.jpg').write_bytes(b'\xff\xd8 broken')
-    soak(images, tmp_path, kills=50, iters=1000)
+    soak(images, tmp_path, kills=50, iters=600)
