@@ -258,7 +258,10 @@ def run(args, config, seed):
         encoder = cfg.model.backbone
         if 'knn' not in results:  # of the encoder as it starts
             set_random_seed(seed)
-            metrics, _, _ = knn.evaluate(Config(cfg.to_dict()))
+            images = len(DATASETS.build(cfg.train_dataloader.dataset))
+            metrics, _, _ = knn.evaluate(
+                Config(cfg.to_dict()), k=min(20, images)
+            )
             note(knn=float(metrics['accuracy/top1']))
         if stage not in results:
             note(**{stage: evaluate(cfg, folder / stage, 'accuracy/top1')})
