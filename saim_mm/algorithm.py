@@ -116,10 +116,7 @@ class SAIM(BaseSelfSupervisor):
         self.order = order
         self.segment = segment
         self.predict = predict
-        # Refuses a segment that does not fit; raster: nothing random is drawn.
-        PredictionOrder.draw(
-            'raster', 1, backbone.patch_resolution, 'cpu', segment
-        )
+        PredictionOrder.cut(backbone.patch_resolution, segment)  # if it fits
         # Fixed in pre-training; downstream it is trained.
         self.backbone.pos_embed.requires_grad = False
 

@@ -1,9 +1,11 @@
 """Checkpoints: safetensors, or pickles of which nothing is executed."""
 
 import argparse
+import contextlib
 import os
 import re
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any, Optional, Union
@@ -12,7 +14,7 @@ from urllib.parse import urlparse
 import numpy as np
 import torch
 from mmengine.config import ConfigDict
-from mmengine.dist import barrier, get_local_rank
+from mmengine.dist import barrier, get_local_rank, is_main_process
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import (
@@ -20,6 +22,7 @@ from mmengine.runner.checkpoint import (
     get_torchvision_models,
 )
 from torch import Tensor
+from torch.distributed.checkpoint import CheckpointException
 
 from .sharding import REST, load_folder
 from .zoo import SCHEME, WEIGHTS, locate
@@ -351,6 +354,28 @@ def flush(*paths: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+@contextlib.contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """While a checkpoint is written, by all processes.
+
+    Args:
+        path (Path): Its place.
+
+    Raises:
+        OSError: If it was not written. What there is of it is removed.
+    """
+    try:
+        yield
+    except (OSError, RuntimeError, CheckpointException) as error:
+        if is_main_process():
+            with contextlib.suppress(OSError):
+                remove(part_of(path))
+        raise OSError(
+            f'{path}: not written ({error}); the checkpoints before it are as '
+            'they were'
+        ) from error
 
 
 def write_whole(path: Path, content: bytes) -> None:

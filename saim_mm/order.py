@@ -54,6 +54,36 @@ class PredictionOrder:
         """
         return cls(noise.argsort(dim=1))
 
+    @staticmethod
+    def cut(grid: tuple[int, int], segment: int) -> Tensor:
+        """Cut a grid of patches into squares.
+
+        Args:
+            grid (tuple[int, int]): Rows and columns of patches.
+            segment (int): Side of the squares, in patches.
+
+        Returns:
+            Tensor: int64, (squares, patches of each), raster indices; squares
+            and patches row by row.
+
+        Raises:
+            ValueError: If the grid cannot be cut into such squares.
+        """
+        rows, columns = grid
+        check(
+            isinstance(segment, int)
+            and segment > 0
+            and rows % segment == columns % segment == 0,
+            'segment',
+            segment,
+            f'a side of squares that {rows} x {columns} patches can be cut '
+            'into',
+        )
+        patches = torch.arange(rows * columns).reshape(
+            rows // segment, segment, columns // segment, segment
+        )
+        return patches.transpose(1, 2).reshape(-1, segment**2)
+
     @classmethod
     def draw(
         cls,
@@ -75,23 +105,9 @@ class PredictionOrder:
                 order and predicted whole. Defaults to 1, single patches.
 
         Raises:
-            ValueError: If the grid cannot be cut into such squares.
+            ValueError: As :meth:`cut`.
         """
-        rows, columns = grid
-        check(
-            isinstance(segment, int)
-            and segment > 0
-            and rows % segment == columns % segment == 0,
-            'segment',
-            segment,
-            f'a side of squares that {rows} x {columns} patches can be cut '
-            'into',
-        )
-        # (segments, patches of each), raster indices
-        patches = torch.arange(rows * columns, device=device).reshape(
-            rows // segment, segment, columns // segment, segment
-        )
-        patches = patches.transpose(1, 2).reshape(-1, segment**2)
+        patches = cls.cut(grid, segment).to(device)
         if name == 'stochastic':
             noise = torch.rand(batch_size, len(patches), device=device)
             indices = patches[noise.argsort(dim=1)].flatten(1)

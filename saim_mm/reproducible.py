@@ -49,22 +49,23 @@ def seed_all(*key: int) -> None:
     Args:
         *key (int): Not negative; other keys give independent numbers.
     """
-    seed = int(np.random.SeedSequence(key).generate_state(1)[0])
-    random.seed(seed)
-    np.random.seed(seed)
-    torch.manual_seed(seed)
+    torch.manual_seed(seed_cpu(key))
 
 
-def seed_cpu(key: tuple[int, ...]) -> None:
+def seed_cpu(key: tuple[int, ...]) -> int:
     """Seed Python, NumPy and PyTorch's generator of the CPU, fast.
 
     Args:
         key (tuple[int, ...]): As for :func:`seed_all`.
+
+    Returns:
+        int: What they were seeded with.
     """
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(seed)
     np.random.seed(seed)
     torch.random.default_generator.manual_seed(seed)
+    return seed
 
 
 @contextlib.contextmanager

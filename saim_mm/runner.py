@@ -30,11 +30,10 @@ from mmengine.optim import BaseOptimWrapper
 from mmengine.registry import RUNNERS
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, Runner
 from torch import nn
-from torch.distributed.checkpoint import CheckpointException
 from torch.utils.data import DataLoader, Dataset
 
 from .algorithm import SAIM
-from .checkpoint import finish, part_of, remove
+from .checkpoint import finish, part_of, remove, writing
 from .errors import attempt, check_inside, together
 from .schedule import (
     batch_size_of,
@@ -244,7 +243,7 @@ class SAIMRunner(Runner):
                 save(out_dir, part.name, *args, **kwargs)
             finish(path)
 
-        try:
+        with writing(path):
             if is_sharded(self.model):
                 write_tensors(
                     dict(
@@ -254,14 +253,6 @@ class SAIMRunner(Runner):
                     part,
                 )
             together(write, main_only=True)
-        except (OSError, RuntimeError, CheckpointException) as error:
-            if is_main_process():
-                with contextlib.suppress(OSError):
-                    remove(part)
-            raise OSError(
-                f'{path}: not written ({error}); the checkpoints before it '
-                'are as they were'
-            ) from error
 
     def call_hook(self, fn_name: str, **kwargs) -> None:
         """Call the hooks, then cut or leave out what ``fsdp`` shares out.

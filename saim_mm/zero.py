@@ -1,18 +1,16 @@
 """ZeRO: DeepSpeed trains, by MMEngine's strategy for it."""
 
-import contextlib
 from functools import partial
 from pathlib import Path
 from typing import Union
 
 import torch
 from mmengine.config import Config
-from mmengine.dist import is_main_process
 from mmengine.registry import RUNNERS
 from mmengine.runner import EpochBasedTrainLoop
 from mmengine.runner._flexible_runner import FlexibleRunner
 
-from .checkpoint import finish, load_from_local, part_of, remove
+from .checkpoint import finish, load_from_local, part_of, remove, writing
 from .dependencies import require
 from .errors import check, together
 from .runner import SAIMRunner, check_machine, shared_checkpoints
@@ -87,18 +85,10 @@ class DeepSpeedRunner(FlexibleRunner):
         save = partial(
             super().save_checkpoint, out_dir, part.name, *args, **kwargs
         )
-        try:
+        with writing(path):
             together(partial(remove, part), main_only=True)  # if one is left
             together(save)
             together(partial(finish, path), main_only=True)
-        except (OSError, RuntimeError) as error:
-            if is_main_process():
-                with contextlib.suppress(OSError):
-                    remove(part)
-            raise OSError(
-                f'{path}: not written ({error}); the checkpoints before it '
-                'are as they were'
-            ) from error
 
     def load_or_resume(self) -> None:
         """Load or resume, from the last checkpoint."""

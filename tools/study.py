@@ -34,7 +34,7 @@ from pathlib import Path
 import knn
 import numpy as np
 import torch
-from benchmarks.cost import count_flops
+from benchmarks.cost import count_flops, flops_per_image
 from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.registry import RUNNERS, init_default_scope
@@ -248,7 +248,7 @@ def run(args, config, seed):
         checkpoint = folder / 'pretrain' / f'iter_{iterations}.pth'
         if not results['hours']:
             images = iterations * cfg.train_dataloader.batch_size
-            note(flops=flops_per_image(cfg) * images)
+            note(flops=flops_of_step(cfg) * images)
             hub = train(cfg, checkpoint.parent).message_hub
             # Also of the time before an interruption.
             seconds = hub.get_scalar('train/time').data[0]
@@ -286,9 +286,10 @@ def transfer(stage, seed, encoder, checkpoint):
     cfg = Config.fromfile(TRANSFER[stage][0])
     model, patch_size = cfg.model, encoder.patch_size
     arch = SAIMViT.parse_arch(encoder.arch)
-    narrower = model.backbone.arch.embed_dims / arch['embed_dims']
-    smaller = model.backbone.patch_size / patch_size
     depth = arch['num_layers']
+    if stage == 'bccd':  # windows of as many pixels
+        window = model.backbone.window_size * model.backbone.patch_size
+        window //= patch_size
     model.backbone.update(arch=arch, patch_size=patch_size)
     quarters = [depth * (i + 1) // 4 - 1 for i in range(4)]
     if stage == 'camvid':
@@ -298,10 +299,8 @@ def transfer(stage, seed, encoder, checkpoint):
         model.auxiliary_head.in_channels = arch['embed_dims']
     else:
         model.backbone.global_attn_indexes = quarters
-        model.backbone.window_size = round(
-            model.backbone.window_size * smaller
-        )
-        model.neck.in_channels = round(model.neck.in_channels / narrower)
+        model.backbone.window_size = window
+        model.neck.in_channels = arch['embed_dims']
         # Patches of 4 pixels: maps of strides 4, 8, and 16 by pooling.
         model.neck.scales = [1, 0.5]
         model.rpn_head.anchor_generator.update(scales=[8], strides=[4, 8, 16])
@@ -349,8 +348,10 @@ def downstream(args, stage, seed, backbone, checkpoint):
     return cfg
 
 
-def flops_per_image(cfg):
+def flops_of_step(cfg):
     """FLOPs of a step of pre-training for one image, backward included."""
+    if is_pretraining(cfg):
+        return flops_per_image(cfg)[1]
     cfg = Config(cfg.to_dict())
     images = 2  # BatchNorm wants more than one
     cfg.train_dataloader.update(
@@ -360,12 +361,7 @@ def flops_per_image(cfg):
     cfg.model.data_preprocessor = cfg.data_preprocessor
     model = MODELS.build(cfg.model).train()
     data = model.data_preprocessor(batch, True)
-    if is_pretraining(cfg):
-        order = model.draw_order(data['inputs'])
-        total = count_flops(lambda: model.compute_loss(data['inputs'], order))
-    else:
-        total = count_flops(lambda: model.loss(**data)['loss'])
-    return total[1] / images
+    return count_flops(lambda: model.loss(**data)['loss'])[1] / images
 
 
 def start(args, configs):
@@ -374,9 +370,8 @@ def start(args, configs):
     waiting = [(c, s) for s in args.seeds for c in [None, *configs]]
     running = {}  # place -> process, name, seed
     failed = 0
-    gpus = os.getenv('CUDA_VISIBLE_DEVICES') or ','.join(
-        map(str, range(torch.cuda.device_count()))
-    )
+    gpus = os.getenv('CUDA_VISIBLE_DEVICES')
+    gpus = gpus.split(',') if gpus else range(torch.cuda.device_count())
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     try:
         while waiting or running:
@@ -384,8 +379,8 @@ def start(args, configs):
                 if waiting:
                     config, seed = waiting.pop(0)
                     if gpus:
-                        gpu = gpus.split(',')[place % len(gpus.split(','))]
-                        os.environ['CUDA_VISIBLE_DEVICES'] = gpu
+                        gpu = gpus[place % len(gpus)]
+                        os.environ['CUDA_VISIBLE_DEVICES'] = str(gpu)
                     process = context.Process(
                         target=run_process, args=(args, config, seed)
                     )
