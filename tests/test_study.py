@@ -78,7 +78,6 @@ def test_ablation_differs_in_what_it_says(name, base):
     theirs = Config.fromfile(base)
     before, after = flat(theirs.pop('model')), flat(ours.pop('model'))
     changed = {k: v for k, v in after.items() if before.get(k) != v}
-    changed = {k: v for k, v in changed.items() if k in after}
     expected = dict(ABLATIONS[name])
     if base == MINI:
         expected.pop('backbone.img_size', None)  # it is 32 already
@@ -89,14 +88,25 @@ def test_ablation_differs_in_what_it_says(name, base):
         assert crop.pop('scale') == 32
         theirs.train_dataloader.dataset.pipeline[0].pop('scale')
     for config in (ours, theirs):
-        for name in ('train_pipeline', 'pipeline'):
-            config.pop(name, None)
+        for key in ('train_pipeline', 'pipeline'):
+            config.pop(key, None)
     assert ours.to_dict() == theirs.to_dict()
+    model = Config.fromfile(ablation(base, name)).model
+    model.backbone.arch = dict(TINY, num_layers=12)
+    MODELS.build(model)
 
 
-@pytest.mark.parametrize('name', ABLATIONS)
+@pytest.mark.parametrize('base', [BIG, MINI], ids=['big', 'mini'])
+def test_randsac_differs_in_its_segments(base):
+    ours = Config.fromfile(rival('randsac', base))
+    assert ours.model.pop('segment') == 2
+    assert ours.to_dict() == Config.fromfile(base).to_dict()
+
+
+@pytest.mark.parametrize('name', [*ABLATIONS, 'randsac'])
 def test_ablation_trains(name):
-    cfg = Config.fromfile(ablation(MINI, name))
+    path = ablation(MINI, name) if name in ABLATIONS else rival(name)
+    cfg = Config.fromfile(path)
     cfg.model.backbone.arch = dict(TINY, num_layers=12)
     if name == 'pixels':
         cfg.model.backbone.img_size = 8
@@ -128,8 +138,8 @@ def test_light_decoder(base, monkeypatch):
         MODELS.build(dict(configs[1].model, predict=0))
 
 
-def rival(name):
-    return PRETRAIN / 'rivals' / MINI.name.replace('saim', name, 1)
+def rival(name, base=MINI):
+    return PRETRAIN / 'rivals' / base.name.replace('saim', name, 1)
 
 
 @pytest.mark.parametrize('name', ['mae', 'simmim', 'mocov3', 'supervised'])
@@ -164,12 +174,11 @@ def test_rival_trains_and_its_weights_are_ours(name, cifar, tmp_path):
     images = torch.rand(2, 3, 32, 32)
     runner.model.eval()
     own.eval()
-    theirs = dict(mae=(images, None), simmim=(images, None)).get(
-        name, (images,)
-    )
-    theirs = runner.model.backbone(*theirs)[-1]
-    if theirs.ndim == 2:  # the class token
-        torch.testing.assert_close(own(images)[-1], theirs)
+    own.out_type = dict(mae='raw', simmim='featmap').get(name, 'cls_token')
+    hidden = (None,) if name in ('mae', 'simmim') else ()
+    theirs = runner.model.backbone(images, *hidden)
+    theirs = theirs[-1] if isinstance(theirs, tuple) else theirs
+    torch.testing.assert_close(own(images)[-1], theirs)
 
 
 def test_simmim_sees_nothing_of_masked_patches():
@@ -240,6 +249,14 @@ def test_study(cifar, tmp_path):
     table = study('--table', '--work-dir', tmp_path).stdout
     assert re.search(r'\| mae \| 2 \|.*\d ± \d', table)
 
+    other = tmp_path / MINI.name
+    other.write_text(f"_base_ = ['{MINI}']\nmodel = dict(order='raster')\n")
+    done = study(other, *common, '--seeds', 0)
+    assert done.returncode == 1
+    assert 'saim, seed 0: FAILED' in done.stdout
+    log = (tmp_path / 'saim/seed-0/log.txt').read_text()
+    assert 'are of another config than this; take another' in log
+
 
 def test_transfer_takes_the_encoder(monkeypatch, tmp_path):
     """The models of --transfer have every weight of a CIFAR checkpoint."""
@@ -282,5 +299,8 @@ def test_study_says_what_is_wrong(tmp_path, monkeypatch, capsys):
     assert f'--data {tmp_path}: must hold the folders train and' in message
     assert 'no.py: no such file' in refused('no.py', '--cpu')
     assert '--budget and --jobs must be' in refused('--cpu', '--budget', 0)
+    assert '--seeds must be different' in refused('--cpu', '--seeds', 0, 0)
+    table = ('--table', '--work-dir', tmp_path / 'no')
+    assert 'no: no such folder' in refused(*table)
     if not torch.cuda.is_available():
         assert '--cpu runs the reduced form' in refused()

@@ -12,15 +12,18 @@ pre-training) are written anew into the work folder.
 
 A run that is there is not repeated, and one that was interrupted goes on from
 its last checkpoint; its log.txt is beside its results.json. Other settings
-need another work folder. --cpu: a smaller ViT, fewer images and a tenth of the
-labels, for two cores overnight. --data: train/CLASS/ and test/CLASS/ with
-images of 32 x 32 pixels, as tools/dataset_converters/cifar10.py writes them.
---transfer: also UperNet on CamVid and Faster R-CNN on BCCD (in data/), with
-mmsegmentation and mmdetection. --budget multiplies the images that
-pre-training sees. --jobs: runs at a time. --table: only write table and plot.
+and other configs of the same name need another work folder. --cpu: a smaller
+ViT, fewer images and a tenth of the labels, for two cores overnight. --data:
+train/CLASS/ and test/CLASS/ with images of 32 x 32 pixels, as
+tools/dataset_converters/cifar10.py writes them. --transfer: also UperNet on
+CamVid and Faster R-CNN on BCCD (in data/), with mmsegmentation and
+mmdetection. --budget multiplies the images that pre-training sees. --jobs:
+runs at a time. --table: only write table and plot. The ablation `pixels` costs
+as much as all others together and is run only if its config is given.
 """
 
 import argparse
+import importlib.util
 import json
 import multiprocessing
 import os
@@ -53,9 +56,10 @@ DOWNSTREAM = dict(
     finetune=CLASSIFICATION / 'vit-tiny-p4_1xb256-amp-coslr-100e_cifar10.py',
     linear=CLASSIFICATION / 'vit-tiny-p4_1xb256-linear-coslr-50e_cifar10.py',
 )
-#: Config of the transfer, its metric, and what makes that per cent.
+#: Package and config of the transfer, its metric, what makes that per cent.
 TRANSFER = dict(
     camvid=(
+        'mmseg',
         ROOT
         / 'configs/segmentation'
         / 'saim-vit-192x4-p8_upernet_1xb8-600i_camvid-240x320.py',
@@ -63,6 +67,7 @@ TRANSFER = dict(
         1,
     ),
     bccd=(
+        'mmdet',
         ROOT
         / 'configs/detection'
         / 'faster-rcnn_saim-vit-192x4-p8_vitdet_1xb4-coslr-12e_bccd.py',
@@ -102,7 +107,9 @@ def name_of(config):
     if not found:
         return stem
     algorithm, variant = found.groups()
-    return variant if variant and algorithm == 'saim' else algorithm
+    if variant is None:
+        return algorithm
+    return variant if algorithm == 'saim' else f'{algorithm}-{variant}'
 
 
 def shrink(cfg):
@@ -211,6 +218,17 @@ def train(cfg, folder):
     return runner
 
 
+def check_same(cfg, path):
+    """Refuse results of another config; keep this one's beside them."""
+    text = cfg.pretty_text
+    if path.exists() and path.read_text() != text:
+        raise ValueError(
+            f'{path}: the results there are of another config than this; '
+            f'take another --work-dir or delete {path.parent}'
+        )
+    write_whole(path, text.encode())
+
+
 def evaluate(cfg, folder, metric):
     """Train, or go on with it: the metric at the end."""
     runner = train(cfg, folder)
@@ -245,16 +263,19 @@ def run(args, config, seed):
         if args.cpu:
             shrink(cfg)
         backbone = cfg.model.backbone.to_dict()
+        check_same(cfg, folder / 'pretrain.py')
         checkpoint = folder / 'pretrain' / f'iter_{iterations}.pth'
         if not results['hours']:
             images = iterations * cfg.train_dataloader.batch_size
             note(flops=flops_of_step(cfg) * images)
             hub = train(cfg, checkpoint.parent).message_hub
-            # Also of the time before an interruption.
+            # Also of the time before an interruption. The median: other
+            # programs take time as well.
             seconds = hub.get_scalar('train/time').data[0]
-            note(hours=float(seconds.sum()) / 3600)
+            note(hours=float(np.median(seconds)) * iterations / 3600)
     for stage in DOWNSTREAM:
         cfg = downstream(args, stage, seed, backbone, checkpoint)
+        check_same(cfg, folder / f'{stage}.py')
         encoder = cfg.model.backbone
         if 'knn' not in results:  # of the encoder as it starts
             set_random_seed(seed)
@@ -267,9 +288,10 @@ def run(args, config, seed):
             note(**{stage: evaluate(cfg, folder / stage, 'accuracy/top1')})
     # (Pixels as tokens would be 76,800 for an image of CamVid.)
     if args.transfer and encoder.patch_size == 4:
-        for stage, (_, metric, scale) in TRANSFER.items():
+        for stage, (_, _, metric, scale) in TRANSFER.items():
             if stage not in results:
                 cfg = transfer(stage, seed, encoder, checkpoint)
+                check_same(cfg, folder / f'{stage}.py')
                 value = evaluate(cfg, folder / stage, metric)
                 note(**{stage: scale * value})
 
@@ -283,7 +305,7 @@ def transfer(stage, seed, encoder, checkpoint):
         encoder (dict): Config of the encoder, as fine-tuned.
         checkpoint (Path, optional): Of pre-training.
     """
-    cfg = Config.fromfile(TRANSFER[stage][0])
+    cfg = Config.fromfile(TRANSFER[stage][1])
     model, patch_size = cfg.model, encoder.patch_size
     arch = SAIMViT.parse_arch(encoder.arch)
     depth = arch['num_layers']
@@ -310,6 +332,7 @@ def transfer(stage, seed, encoder, checkpoint):
     )
     cfg.randomness = dict(seed=seed)
     cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    cfg.train_cfg.val_interval = 10**9  # at the end only
     return cfg
 
 
@@ -524,12 +547,16 @@ def main():
     args = parser.parse_args()
     if args.budget <= 0 or args.jobs < 1:
         parser.error('--budget and --jobs must be positive')
+    if min(args.seeds) < 0 or len(set(args.seeds)) < len(args.seeds):
+        parser.error('--seeds must be different numbers, not negative')
     for config in args.configs:
         if not config.is_file():
             parser.error(f'{config}: no such file')
     args.work_dir = args.work_dir.resolve()
     args.data = args.data.resolve()
     if args.table:
+        if not args.work_dir.is_dir():
+            parser.error(f'--work-dir {args.work_dir}: no such folder')
         print(report(args.work_dir), end='')
         return
     if not args.cpu and not torch.cuda.is_available():
@@ -540,7 +567,12 @@ def main():
                 f'--data {args.data}: must hold the folders train and test; '
                 'tools/dataset_converters/cifar10.py makes them'
             )
-    for name in TRANSFER if args.transfer else ():
+    for name, (package, *_) in TRANSFER.items() if args.transfer else ():
+        if importlib.util.find_spec(package) is None:
+            parser.error(
+                f'--transfer: {package} is missing; install '
+                "'.[onedl,detection,segmentation]' (README.md)"
+            )
         if not (ROOT / 'data' / name).is_dir():
             parser.error(
                 f'--transfer: data/{name} is missing; '
@@ -552,8 +584,7 @@ def main():
         *sorted(PRETRAIN.glob('rivals/*_cifar10.py')),
         *sorted(PRETRAIN.glob('ablations/*_cifar10.py')),
     ]
-    if args.cpu and not args.configs:
-        # 1,024 tokens each: a night for itself
+    if not args.configs:
         configs = [c for c in configs if name_of(c) != 'pixels']
     names = Counter(map(name_of, configs))
     for name, number in names.items():
