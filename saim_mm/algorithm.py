@@ -113,6 +113,13 @@ class SAIM(BaseSelfSupervisor):
             predict,
             'a share of the patches, more than 0 and at most 1',
         )
+        check(
+            segment == predict == 1 or not getattr(self.head, 'blocks', None),
+            'head.predictor',
+            'transformer',
+            "'linear' or 'mlp' with segments, or if a part is predicted: the "
+            'blocks attend to every patch before',
+        )
         self.order = order
         self.segment = segment
         self.predict = predict

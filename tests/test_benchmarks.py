@@ -49,6 +49,18 @@ def test_pretrain():
     assert re.search(r'[\d.]+ TFLOP/s', output)
 
 
+def test_methods():
+    output = benchmark(
+        'methods',
+        *('--arch', 'deit-tiny', '--batch-size', 1, '--steps', 1),
+        *('--device', 'cpu', '--cfg-options', 'model.backbone.img_size=32'),
+    )
+    shares = [row[1:4:2] for row in rows(output, 5).values()][1:]
+    flops = [float(share[0]) for share in shares]
+    assert flops[0] == 100 > flops[1] > flops[2] > 60
+    assert all(float(share[1]) > 0 for share in shares)
+
+
 @pytest.mark.slow
 def test_pretrain_sweep(tmp_path):
     output = benchmark(

@@ -170,6 +170,14 @@ def saim(**changes):
         (dict(neck__depth=3), ['depth', '3', '[1, 2, 4]']),
         (dict(neck__depth=8), ['depth', '8', '[1, 2, 4]']),
         (dict(neck__depth=0), ['order', 'stochastic', 'raster', 'neck.depth']),
+        (
+            dict(predict=0.5, head__predictor='transformer'),
+            ['head.predictor', 'transformer', 'mlp', 'part'],
+        ),
+        (
+            dict(segment=2, head__predictor='transformer'),
+            ['head.predictor', 'transformer', 'mlp', 'segments'],
+        ),
         (dict(target_generator__kernel_size=4), ['kernel_size', '4', 'odd']),
         (dict(target_generator__sigma=0), ['sigma', '0', 'positive']),
         (dict(target_generator__sigma=-1.0), ['sigma', '-1', 'positive']),

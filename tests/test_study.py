@@ -25,7 +25,7 @@ NO_BLUR = {'target_generator.kernel_size': None}
 
 #: What differs from SAIM, as in Tab. 3 and 4 of the paper.
 ABLATIONS = {
-    'igpt': {'order': 'raster', 'neck.depth': 0, **NO_BLUR},
+    'vit-igpt': {'order': 'raster', 'neck.depth': 0, **NO_BLUR},
     'raster': {'order': 'raster', **NO_BLUR},
     'stochastic': NO_BLUR,
     'shared': {'neck.share_weights': True, **NO_BLUR},

@@ -492,39 +492,34 @@ def report(work_dir):
 def plot(rows, path):
     """Accuracy against what pre-training costs."""
     figure = Figure(figsize=(11, 8), layout='constrained')
-    axes = figure.subplots(2, 2, sharey='row')
+    axes = figure.subplots(2, 2, sharex='col', sharey='row')
     measures = ('finetune', 'linear')
     costs = ((2, 'PFLOP of pre-training'), (3, 'hours of pre-training'))
+    for axis, (_, label) in zip(axes[-1], costs):
+        axis.set_xlabel(label)
     for row, measure in zip(axes, measures):
         row[0].set_ylabel(f'top-1, {MEASURES[measure]}, %')
-        for axis, (cost, label) in zip(row, costs):
-            axis.set_xlabel(label)
+        for axis, (cost, _) in zip(row, costs):
             axis.grid(alpha=0.3)
-            axis.margins(x=0.2)  # room for the names
-            for method in rows:
+            for number, method in enumerate(rows):
                 values = method[4][measure]
                 mean = np.mean(values)
                 error = np.std(values, ddof=1) if len(values) > 1 else 0
                 if method[2] == 0:  # from scratch
-                    axis.axhline(mean, color='grey', ls='--', lw=1)
-                    axis.annotate(
-                        method[0],
-                        (0.01, mean),
-                        xycoords=('axes fraction', 'data'),
-                        xytext=(0, 3),
-                        textcoords='offset points',
-                        fontsize=7,
-                        color='grey',
-                    )
+                    axis.axhline(mean, color='grey', ls='--', label=method[0])
                     continue
-                axis.errorbar(method[cost], mean, error, fmt='o', ms=4)
-                axis.annotate(
-                    method[0],
-                    (method[cost], mean),
-                    xytext=(4, 3),
-                    textcoords='offset points',
-                    fontsize=7,
+                axis.errorbar(
+                    method[cost],
+                    mean,
+                    error,
+                    color=f'C{number % 10}',
+                    fmt='osD^v'[number // 10 % 5],
+                    label=method[0],
                 )
+    # The rows' order: best fine-tuned first.
+    figure.legend(
+        *axes[0, 0].get_legend_handles_labels(), loc='outside right upper'
+    )
     figure.savefig(path, dpi=110)
 
 

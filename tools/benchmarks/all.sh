@@ -26,6 +26,7 @@ measure epoch_compiled epoch.py --number 4096 --steps 40 \
 measure losses losses.py --out "$out" \
     --cfg-options train_dataloader.batch_size=64
 measure sweep pretrain.py --sweep --batch-size "$batch" --out "$out"
+measure methods methods.py --batch-size "$batch" --steps 10
 measure detection detection.py --batch-size 4
 gpus=$(nvidia-smi -L 2>/dev/null | wc -l)
 if [ "$gpus" -gt 1 ]; then
