@@ -220,7 +220,7 @@ def train(cfg, folder):
 
 def check_same(cfg, path):
     """Refuse results of another config; keep this one's beside them."""
-    text = cfg.pretty_text
+    text = cfg.pretty_text.replace(f'{path.parent}/', '')  # may be moved
     if path.exists() and path.read_text() != text:
         raise ValueError(
             f'{path}: the results there are of another config than this; '
