@@ -497,6 +497,7 @@ def plot(rows, path):
     costs = ((2, 'PFLOP of pre-training'), (3, 'hours of pre-training'))
     for axis, (_, label) in zip(axes[-1], costs):
         axis.set_xlabel(label)
+        axis.locator_params(axis='x', nbins=5)
     for row, measure in zip(axes, measures):
         row[0].set_ylabel(f'top-1, {MEASURES[measure]}, %')
         for axis, (cost, _) in zip(row, costs):
