@@ -53,6 +53,16 @@ def flops_per_image(cfg):
     return count_flops(lambda: model.compute_loss(images, order))
 
 
+def read_config(path, parser):
+    """A pre-training config of SAIM, or the parser's error."""
+    if not Path(path).is_file():
+        parser.error(f'{path}: no such file')
+    cfg = Config.fromfile(path)
+    if not is_pretraining(cfg):
+        parser.error(f'{path}: must be a pre-training config')
+    return cfg
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -69,12 +79,7 @@ def main():
     args = parser.parse_args()
     if min(args.images_per_second or 1, args.tflops or 1, *args.gpus) <= 0:
         parser.error('speed and number of GPUs must be positive')
-    if not Path(args.config).is_file():
-        parser.error(f'{args.config}: no such file')
-
-    cfg = Config.fromfile(args.config)
-    if not is_pretraining(cfg):
-        parser.error(f'{args.config}: must be a pre-training config')
+    cfg = read_config(args.config, parser)
     forward, step = flops_per_image(cfg)
     batch = cfg.train_dataloader.batch_size
     if found := re.search(r'_(\d+)xb', Path(args.config).stem):

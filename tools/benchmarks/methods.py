@@ -19,12 +19,10 @@ from pathlib import Path
 
 import torch
 from common import describe, quiet
-from cost import CONFIG, flops_per_image
-from mmengine.config import Config, DictAction
+from cost import CONFIG, flops_per_image, read_config
+from mmengine.config import DictAction
 from mmengine.device import get_device
 from mmpretrain.registry import MODELS
-
-from saim_mm.algorithm import is_pretraining
 
 PRETRAIN = CONFIG.parent
 CONFIGS = [
@@ -78,11 +76,7 @@ def main():
     paths = args.configs or CONFIGS
     flops, steps = [], []
     for path in paths:
-        if not path.is_file():
-            parser.error(f'{path}: no such file')
-        cfg = Config.fromfile(path)
-        if not is_pretraining(cfg):
-            parser.error(f'{path}: must be a pre-training config of SAIM')
+        cfg = read_config(path, parser)
         cfg.merge_from_dict(args.cfg_options or {})
         if args.arch:
             cfg.model.backbone.arch = args.arch
