@@ -1,15 +1,13 @@
-from pathlib import Path
-
 import pytest
 import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from PIL import Image
+from scripts import ROOT
 from sklearn.datasets import load_sample_images
 
 import saim_mm  # noqa: F401  registers everything
 
-ROOT = Path(__file__).parents[1]
 TINY = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
 
 

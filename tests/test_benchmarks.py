@@ -4,7 +4,7 @@ import re
 import sys
 
 import pytest
-from test_train import call
+from scripts import call
 
 SMALL = [
     'model.backbone.arch=deit-tiny',

@@ -17,7 +17,8 @@ from mmengine.registry import (
     init_default_scope,
 )
 from PIL import Image
-from test_train import call, scalars
+from scripts import call
+from test_train import scalars
 
 from saim_mm import SAIMRunner
 from saim_mm.dependencies import require

@@ -1,6 +1,5 @@
 """What README and docs name is there, and what they say to do works."""
 
-import os
 import re
 import shlex
 import subprocess
@@ -11,6 +10,7 @@ import torch
 from conftest import ROOT
 from mmengine.config import Config, DictAction
 from mmpretrain.registry import MODELS
+from scripts import call
 
 from saim_mm import SAIMRunner
 
@@ -140,15 +140,8 @@ def test_command(words, photos, checkpoint, tmp_path):
     line = re.sub('^python ', f'{sys.executable} ', line)
     line = re.sub('^mim ', f'{sys.executable} -m mim ', line)
     before = set(tmp_path.rglob('*'))
-    result = subprocess.run(
-        shlex.split(line),
-        cwd=tmp_path,
-        env=dict(os.environ, OMP_NUM_THREADS='1'),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
-    assert result.returncode == 0, result.stdout[-3000:]
+    code, output = call(*shlex.split(line), folder=tmp_path)
+    assert code == 0, output[-3000:]
     if not {'search', 'tools/benchmarks/cost.py'} & set(words):
         assert set(tmp_path.rglob('*')) > before
 
@@ -188,18 +181,14 @@ def test_extensions(photos, tmp_path, monkeypatch):
         )
         SAIMRunner.from_cfg(cfg).train()
     # They draw as others do.
-    result = subprocess.run(
-        [
-            *(sys.executable, ROOT / 'tools/visualization/order.py'),
-            *(sorted(photos.iterdir())[0], '--config', 'centre_first.py'),
-            *('--checkpoint', tmp_path / 'centre_first/iter_2.pth'),
-        ],
-        cwd=tmp_path,
-        env=dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(tmp_path)),
-        capture_output=True,
-        text=True,
+    code, output = call(
+        *(sys.executable, ROOT / 'tools/visualization/order.py'),
+        *(sorted(photos.iterdir())[0], '--config', 'centre_first.py'),
+        *('--checkpoint', tmp_path / 'centre_first/iter_2.pth'),
+        folder=tmp_path,
+        PYTHONPATH=str(tmp_path),
     )
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert code == 0, output[-3000:]
     assert (tmp_path / 'order.png').is_file()
 
 

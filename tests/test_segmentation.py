@@ -12,7 +12,8 @@ from mmengine.model import revert_sync_batchnorm
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope, init_default_scope
 from PIL import Image
-from test_train import call, scalars
+from scripts import call
+from test_train import scalars
 
 from saim_mm import SAIMRunner
 

@@ -3,39 +3,19 @@
 import json
 import os
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT
 from mmengine.runner import CheckpointLoader
+from scripts import call
 
 FOLDER = 'configs/pretrain/saim_vit-demo-p8_1xb64-coslr-500i_folder.py'
 CLASSIFY = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
 IN1K = 'configs/pretrain/saim_vit-base-p16_32xb64-amp-coslr-300e_in1k.py'
 RIGHT = 'train_dataloader.dataset.data_root='
-
-
-def call(*command, **environment):
-    """Run a command of the README; return its exit code and output."""
-    environment = {
-        **os.environ,
-        'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-        'OMP_NUM_THREADS': '1',
-        **environment,
-    }
-    result = subprocess.run(
-        [str(c) for c in command],
-        cwd=ROOT,
-        env=environment,
-        text=True,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-    )
-    return result.returncode, result.stdout
 
 
 def load(path):

@@ -11,6 +11,7 @@ import pytest
 from conftest import TINY
 from mmengine.config import Config
 from PIL import Image
+from scripts import call
 
 pytest.importorskip('gradio')
 playwright = pytest.importorskip('playwright.sync_api')
@@ -146,8 +147,5 @@ def test_no_picture(page, tmp_path):
 
 def test_port_in_use(site):
     port = site.rsplit(':', 1)[1]
-    result = subprocess.run(
-        [sys.executable, WEB, '--port', port], capture_output=True, text=True
-    )
-    assert result.returncode == 2
-    assert f'--port {port}: in use' in result.stderr
+    code, output = call(sys.executable, WEB, '--port', port)
+    assert code == 2 and f'--port {port}: in use' in output

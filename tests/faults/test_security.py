@@ -3,16 +3,16 @@
 import http.server
 import os
 import struct
-import subprocess
 import sys
 import threading
 import zipfile
 
 import pytest
 import torch
-from conftest import ROOT, in_process
+from conftest import in_process
 from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
+from scripts import call
 from test_resume import config, train
 
 from saim_mm import SAIMRunner, SAIMViT, UnlabelledImages, checkpoint
@@ -77,15 +77,11 @@ def test_no_way_runs_a_planted_pickle(planted, site, photos, monkeypatch):
         ).init_weights()
 
     def converted():
-        result = subprocess.run(
-            [
-                *(sys.executable, ROOT / 'tools/converters/convert.py', path),
-                *(path.with_name('x.pth'), '--to', 'timm'),
-            ],
-            capture_output=True,
-            text=True,
+        code, output = call(
+            *(sys.executable, 'tools/converters/convert.py', path),
+            *(path.with_name('x.pth'), '--to', 'timm'),
         )
-        assert result.returncode == 2 and 'Python objects' in result.stderr
+        assert code == 2 and 'Python objects' in output
         raise ValueError('holds Python objects')
 
     for load in (

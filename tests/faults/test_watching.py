@@ -1,9 +1,7 @@
 """What a run can be watched by, as it is in docs/weeks.md."""
 
 import json
-import os
 import re
-import subprocess
 import sys
 from types import SimpleNamespace
 
@@ -12,6 +10,7 @@ import torch
 from conftest import ROOT
 from mmengine.config import Config
 from mmengine.logging import MessageHub
+from scripts import call
 from test_resume import config, train
 
 from saim_mm import ThroughputHook
@@ -103,16 +102,11 @@ def test_tensorboard(photos, tmp_path):
 def test_wandb_without_a_network(photos, tmp_path):
     pytest.importorskip('wandb')
     path = watched(photos, tmp_path, 'WandbVisBackend')
-    result = subprocess.run(
-        [
-            *(sys.executable, ROOT / 'tools/train.py', path),
-            *('--work-dir', tmp_path / 'run'),
-        ],
-        env=dict(os.environ, WANDB_MODE='offline', OMP_NUM_THREADS='1'),
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
+    code, output = call(
+        *(sys.executable, 'tools/train.py', path),
+        *('--work-dir', tmp_path / 'run'),
+        WANDB_MODE='offline',
     )
-    assert result.returncode == 0, result.stderr[-3000:]
+    assert code == 0, output[-3000:]
     [run] = tmp_path.glob('run/*/vis_data/wandb/offline-run-*/*.wandb')
     assert run.stat().st_size > 1000
