@@ -620,7 +620,7 @@ def check_precision(
     if get_device() == 'cuda' and not torch.cuda.is_bf16_supported():
         raise ValueError(
             f'{field}: {torch.cuda.get_device_name()} has no bfloat16; train '
-            'in float16 with --amp'
+            f'in float16: {option}=AmpOptimWrapper'
         )
     if get_device() == 'cpu' and not cpu_has_bfloat16():
         print_log(

@@ -279,6 +279,7 @@ def test_train_test_and_infer(scenes, checkpoint, tmp_path):
     trained = [x for x in scalars(work_dir) if 'loss_mask' in x]
     assert len(trained) == 2
     assert all(math.isfinite(x['loss']) for x in trained)
+    assert all(x['images_per_second'] > 0 for x in trained)
     tested = [x for x in scalars(work_dir) if 'coco/segm_mAP' in x]
     assert len(tested) == 1 and 0 <= tested[0]['coco/bbox_mAP'] <= 1
 

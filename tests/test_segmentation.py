@@ -242,7 +242,9 @@ def test_train_test_and_infer(folders, checkpoint, tmp_path):
         *('--work-dir', work_dir),
     )
     assert code == 0, output
-    losses = [x['loss'] for x in scalars(work_dir) if 'loss' in x]
+    trained = [x for x in scalars(work_dir) if 'loss' in x]
+    assert all(x['images_per_second'] > 0 for x in trained)
+    losses = [x['loss'] for x in trained]
     # Running means; the first is of one batch, and batches differ by 0.3.
     assert len(losses) == 20 and losses[-1] < max(losses) - 0.05
 

@@ -10,5 +10,6 @@ default_hooks = dict(
     checkpoint=dict(type='SafeCheckpointHook', max_keep_ckpts=3),
     step_seed=dict(type='StepSeedHook'),
     non_finite=dict(type='NonFiniteHook'),
+    throughput=dict(type='ThroughputHook'),
 )
 randomness = dict(seed=0)

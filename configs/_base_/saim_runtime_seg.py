@@ -22,5 +22,6 @@ default_hooks = dict(
     visualization=dict(type='SegVisualizationHook'),
     step_seed=dict(type='StepSeedHook'),
     non_finite=dict(type='NonFiniteHook'),
+    throughput=dict(type='ThroughputHook'),
 )
 randomness = dict(seed=0)

@@ -9,8 +9,8 @@ The layout of SOURCE is found by its names. LAYOUT is one of
                  ImageClassifier with a LinearClsHead
     authors      the paper's released code
     timm         VisionTransformer, as vit_base_patch16_224
-    huggingface  ViTForImageClassification of transformers; a config.json is
-                 written beside TARGET
+    huggingface  ViTForImageClassification of transformers, which looks for
+                 FOLDER/model.safetensors; config.json is written beside it
 
 SOURCE and TARGET are PyTorch checkpoints or .safetensors files; SOURCE may be
 saim_mm://NAME, of the model zoo, or a folder, as training with fsdp saves it.

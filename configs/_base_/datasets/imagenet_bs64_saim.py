@@ -2,8 +2,8 @@ _base_ = ['mmpretrain::_base_/datasets/imagenet_bs512_mae.py']
 
 # The paper's crop; the authors' released code has (0.2, 1.0).
 train_pipeline = [
-    # The boxes and pixels of LoadImageFromFile and RandomResizedCrop with
-    # backend='pillow', in half the time and less.
+    # The boxes of LoadImageFromFile and RandomResizedCrop with
+    # backend='pillow', nearly the same pixels, in half the time and less.
     dict(
         type='LoadRandomResizedCrop',
         scale=224,
