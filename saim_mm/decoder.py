@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from .errors import check
-from .layers import TransformerBlock
+from .layers import TransformerBlock, xavier_linear
 
 
 @MODELS.register_module()
@@ -33,11 +33,15 @@ class SAIMDecoder(BaseModule):
             outputs of all encoder blocks (CrossMAE's inter-block attention,
             Fu et al. 2025) rather than one of them, which the mixture starts
             as. Defaults to False.
+        widen_factor (float): Channels D of the decoder, its heads and MLPs, as
+            a share of the encoder's. Below 1, linear layers lead from the
+            encoder's channels to D, one for the position embedding and one
+            for what each block reads, and one leads back. Defaults to 1.
         with_cp (bool): As the backbone's. Defaults to False.
         init_cfg (dict, optional): MMEngine's initialisation config.
 
     Raises:
-        ValueError: If ``depth`` is not as above.
+        ValueError: If ``depth`` or ``widen_factor`` is not as above.
     """
 
     def __init__(
@@ -46,6 +50,7 @@ class SAIMDecoder(BaseModule):
         depth: Optional[int] = None,
         share_weights: bool = False,
         mix_layers: bool = False,
+        widen_factor: float = 1.0,
         with_cp: bool = False,
         init_cfg: Optional[dict] = None,
     ) -> None:
@@ -64,15 +69,45 @@ class SAIMDecoder(BaseModule):
         self.depth = depth
         self.step = encoder_depth // depth if depth else 0
         self.share_weights = share_weights
+        check(
+            isinstance(widen_factor, (int, float)) and 0 < widen_factor <= 1,
+            'widen_factor',
+            widen_factor,
+            "a share of the encoder's channels, more than 0 and at most 1",
+        )
+        check(
+            widen_factor == 1 or (depth > 0 and not share_weights),
+            'widen_factor',
+            widen_factor,
+            '1 if the decoder has no blocks of its own (depth=0, or '
+            'share_weights)',
+        )
+        encoder_dims = arch['embed_dims']
+        embed_dims = round(widen_factor * encoder_dims)
+        num_heads = max(1, int(widen_factor * arch['num_heads']))
+        check(
+            embed_dims > 0 and embed_dims % num_heads == 0,
+            'widen_factor',
+            widen_factor,
+            f'such that its {num_heads} heads divide its channels, '
+            f'{embed_dims} of {encoder_dims}',
+        )
         self.layers = ModuleList(
             TransformerBlock(
-                arch['embed_dims'],
-                arch['num_heads'],
-                arch['feedforward_channels'],
+                embed_dims,
+                num_heads,
+                round(widen_factor * arch['feedforward_channels']),
                 with_cp=with_cp,
             )
             for _ in range(0 if share_weights else depth)
         )
+        self.narrow = widen_factor < 1
+        if self.narrow:
+            self.embed = nn.Linear(encoder_dims, embed_dims)
+            self.contexts = ModuleList(
+                nn.Linear(encoder_dims, embed_dims) for _ in range(depth)
+            )
+            self.project = nn.Linear(embed_dims, encoder_dims)
         self.mixture = None
         if mix_layers:
             self.mixture = nn.Parameter(torch.zeros(depth, encoder_depth))
@@ -80,6 +115,9 @@ class SAIMDecoder(BaseModule):
     def init_weights(self) -> None:
         """Let each block read the output that it reads without a mixture."""
         super().init_weights()
+        if self.narrow:
+            for module in (self.embed, *self.contexts, self.project):
+                xavier_linear(module)
         if self.mixture is not None:
             nn.init.zeros_(self.mixture)
             with torch.no_grad():
@@ -114,7 +152,7 @@ class SAIMDecoder(BaseModule):
         layers = (
             encoder_layers[: self.depth] if self.share_weights else self.layers
         )
-        query = positions
+        query = self.embed(positions) if self.narrow else positions
         for k, layer in enumerate(layers):
             if self.mixture is None:
                 context = hidden[(k + 1) * self.step - 1]
@@ -123,7 +161,9 @@ class SAIMDecoder(BaseModule):
                     weight * output
                     for weight, output in zip(self.mixture[k], hidden)
                 )
+            if self.narrow:
+                context = self.contexts[k](context)
             query = layer(
                 query, context=context, is_causal=mask is None, mask=mask
             )
-        return query
+        return self.project(query) if self.narrow else query

@@ -99,6 +99,7 @@ def pretrain(
     depth=None,
     share_weights=False,
     mix_layers=False,
+    widen_factor=1,
     predictor='mlp',
     criterion='L2',
     last=None,
@@ -128,13 +129,21 @@ def pretrain(
         h = block(h, h, content_mask, params, name, num_heads)
         hidden.append(h)
     decoder = 'backbone' if share_weights else 'neck'
+    decoder_heads = num_heads
+    if widen_factor < 1:
+        decoder_heads = int(widen_factor * num_heads)
+        g = linear(g, params, 'neck.embed')
     for k in range(depth):
         context = hidden[(k + 1) * num_layers // depth - 1]
         if mix_layers:
             weights = params['neck.mixture'][k]
             context = torch.einsum('n,nblc->blc', weights, torch.stack(hidden))
+        if widen_factor < 1:
+            context = linear(context, params, f'neck.contexts.{k}')
         name = f'{decoder}.layers.{k}'
-        g = block(g, context, query_mask, params, name, num_heads)
+        g = block(g, context, query_mask, params, name, decoder_heads)
+    if widen_factor < 1:
+        g = linear(g, params, 'neck.project')
     if depth == 0:
         # Each patch is predicted from the output of the token before it.
         steps = noise.argsort(dim=1)

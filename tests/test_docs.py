@@ -60,7 +60,7 @@ def test_paths_exist():
 
 def test_every_option_of_the_table_can_be_set():
     options = re.findall(r'^\| `(model\.[\w.]+)` \|', README, re.MULTILINE)
-    assert len(options) == 14
+    assert len(options) == 15
     values = {
         'model.backbone.arch': 'deit-tiny',
         'model.backbone.img_size': (64, 96),
@@ -69,6 +69,7 @@ def test_every_option_of_the_table_can_be_set():
         'model.segment': 2,
         'model.predict': 0.5,
         'model.neck.mix_layers': True,
+        'model.neck.widen_factor': 1,
         'model.neck.depth': 6,
         'model.neck.share_weights': True,
         'model.target_generator.kernel_size': None,

@@ -88,6 +88,8 @@ SWITCHES = {
     'shared': dict(neck=dict(share_weights=True)),
     'shared, depth 2': dict(neck=dict(share_weights=True, depth=2)),
     'mixture': dict(neck=dict(depth=2, mix_layers=True)),
+    'half width': dict(neck=dict(widen_factor=0.5)),
+    'half width, mixture': dict(neck=dict(widen_factor=0.5, mix_layers=True)),
     'no blur': dict(target=dict(kernel_size=None)),
     'blur 3': dict(target=dict(kernel_size=3)),
     'blur 9, sigma 1.5': dict(target=dict(kernel_size=9, sigma=1.5)),
@@ -165,6 +167,7 @@ def test_equals_literal_equations(switch):
         'transformer head',
         'segments',
         'mixture',
+        'half width',
     ],
 )
 def test_no_leak(switch):

@@ -169,6 +169,13 @@ def saim(**changes):
         (dict(head__loss=dict(type='NoLoss')), ['loss', 'NoLoss', 'L1']),
         (dict(neck__depth=3), ['depth', '3', '[1, 2, 4]']),
         (dict(neck__depth=8), ['depth', '8', '[1, 2, 4]']),
+        (dict(neck__widen_factor=2), ['widen_factor', '2', 'at most 1']),
+        (dict(neck__widen_factor='half'), ['widen_factor', 'half', 'share']),
+        (dict(neck__widen_factor=0.52), ['widen_factor', '0.52', '2 heads']),
+        (
+            dict(neck__widen_factor=0.5, neck__share_weights=True),
+            ['widen_factor', '0.5', 'share_weights'],
+        ),
         (dict(neck__depth=0), ['order', 'stochastic', 'raster', 'neck.depth']),
         (
             dict(predict=0.5, head__predictor='transformer'),

@@ -121,19 +121,22 @@ def test_ablation_trains(name):
 
 
 @pytest.mark.parametrize('base', [BIG, MINI], ids=['big', 'mini'])
-def test_light_decoder(base, monkeypatch):
+@pytest.mark.parametrize(
+    'name, share', [('light', 0.64), ('light-width', 0.66)]
+)
+def test_light_decoder(name, share, base, monkeypatch):
     """It says how many FLOPs it takes, which is counted here."""
     monkeypatch.syspath_prepend('tools')
     from benchmarks.cost import flops_per_image
 
     found = re.fullmatch(r'(saim_vit-[a-z]+-p\d+)(_.*)', base.name).groups()
-    path = base.parent / 'light' / f'{found[0]}_light{found[1]}'
+    path = base.parent / 'light' / f'{found[0]}_{name}{found[1]}'
     configs = Config.fromfile(path), Config.fromfile(base)
     if base == BIG:  # as many patches, a quarter of the work
         for cfg in configs:
             cfg.model.backbone.arch = 'deit-small'
     light, full = (flops_per_image(cfg)[1] for cfg in configs)
-    assert 0.60 < light / full < 0.66
+    assert light / full == pytest.approx(share, abs=0.02)
     with pytest.raises(ValueError, match='predict=0: must be a share'):
         MODELS.build(dict(configs[1].model, predict=0))
 

@@ -5,7 +5,7 @@
 
 Printed are the FLOPs (as tools/benchmarks/cost.py counts them) and the time of
 forward and backward of each CONFIG, as shares of the first's. The default:
-ViT-B/16's, with a decoder of half the depth, and `light`. --arch and
+ViT-B/16's, and the two lighter decoders. --arch and
 --cfg-options: another model size and other options, in all of them.
 
 The configs take turns in one process; a time is a median, and its share the
@@ -28,7 +28,7 @@ PRETRAIN = CONFIG.parent
 CONFIGS = [
     CONFIG,
     PRETRAIN
-    / 'ablations/saim_vit-base-p16_depth-6_32xb64-amp-coslr-300e_in1k.py',
+    / 'light/saim_vit-base-p16_light-width_32xb64-amp-coslr-300e_in1k.py',
     PRETRAIN / 'light/saim_vit-base-p16_light_32xb64-amp-coslr-300e_in1k.py',
 ]
 
