@@ -101,13 +101,13 @@ class SAIMDecoder(BaseModule):
             )
             for _ in range(0 if share_weights else depth)
         )
-        self.narrow = widen_factor < 1
-        if self.narrow:
-            self.embed = nn.Linear(encoder_dims, embed_dims)
-            self.contexts = ModuleList(
-                nn.Linear(encoder_dims, embed_dims) for _ in range(depth)
-            )
-            self.project = nn.Linear(embed_dims, encoder_dims)
+        # At full width nothing: Identity ignores its arguments.
+        linear = nn.Linear if widen_factor < 1 else nn.Identity
+        self.embed = linear(encoder_dims, embed_dims)
+        self.contexts = ModuleList(
+            linear(encoder_dims, embed_dims) for _ in range(depth)
+        )
+        self.project = linear(embed_dims, encoder_dims)
         self.mixture = None
         if mix_layers:
             self.mixture = nn.Parameter(torch.zeros(depth, encoder_depth))
@@ -115,9 +115,8 @@ class SAIMDecoder(BaseModule):
     def init_weights(self) -> None:
         """Let each block read the output that it reads without a mixture."""
         super().init_weights()
-        if self.narrow:
-            for module in (self.embed, *self.contexts, self.project):
-                xavier_linear(module)
+        for module in (self.embed, *self.contexts, self.project):
+            xavier_linear(module)
         if self.mixture is not None:
             nn.init.zeros_(self.mixture)
             with torch.no_grad():
@@ -152,7 +151,7 @@ class SAIMDecoder(BaseModule):
         layers = (
             encoder_layers[: self.depth] if self.share_weights else self.layers
         )
-        query = self.embed(positions) if self.narrow else positions
+        query = self.embed(positions)
         for k, layer in enumerate(layers):
             if self.mixture is None:
                 context = hidden[(k + 1) * self.step - 1]
@@ -161,9 +160,10 @@ class SAIMDecoder(BaseModule):
                     weight * output
                     for weight, output in zip(self.mixture[k], hidden)
                 )
-            if self.narrow:
-                context = self.contexts[k](context)
             query = layer(
-                query, context=context, is_causal=mask is None, mask=mask
+                query,
+                context=self.contexts[k](context),
+                is_causal=mask is None,
+                mask=mask,
             )
-        return self.project(query) if self.narrow else query
+        return self.project(query)
