@@ -10,10 +10,6 @@ INSTALL = {
     'mmseg': "pip install 'saim_mm[onedl,segmentation]'",
     'deepspeed': "pip install 'saim_mm[deepspeed]'",
     'gradio': "pip install 'saim_mm[web]'",
-    'mmcv.ops': 'pip install --no-build-isolation --no-cache-dir --no-binary '
-    'onedl-mmcv --force-reinstall --no-deps onedl-mmcv  '
-    '(builds the ops against the installed torch; needs a C++ compiler, '
-    'setuptools<81, wheel and ninja, and some minutes)',
 }
 
 
@@ -21,8 +17,7 @@ def require(module: str, needed_by: str) -> None:
     """Import a module, or say how to install it.
 
     Args:
-        module (str): A key of :data:`INSTALL`, such as ``'mmdet'`` or
-            ``'mmcv.ops'`` (mmcv's compiled operators).
+        module (str): A key of :data:`INSTALL`, such as ``'mmdet'``.
         needed_by (str): What the user asked for, named in the message.
 
     Raises:

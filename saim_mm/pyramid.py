@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Optional
 
+import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS
@@ -38,6 +39,17 @@ def rescale(channels: int, scale: float) -> tuple[nn.Sequential, int]:
     if scale == 1:
         return nn.Sequential(), channels
     return nn.Sequential(nn.MaxPool2d(2, stride=2, ceil_mode=True)), channels
+
+
+def at_least_float32(levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """Levels as mmdet needs them, which casts coordinates to their dtype.
+
+    bfloat16 would round a coordinate of 1,000 pixels by up to 4.
+    """
+    return tuple(
+        level.to(torch.promote_types(level.dtype, torch.float32))
+        for level in levels
+    )
 
 
 @MODELS.register_module()
@@ -90,8 +102,9 @@ class SimpleFeaturePyramid(BaseModule):
 
         Returns:
             tuple[Tensor, ...]: (B, out_channels, scale * H, scale * W) for
-            each scale, then one of half the size of the last.
+            each scale, then one of half the size of the last; float32, or
+            float64 if the maps are.
         """
         levels = [level(maps[-1]) for level in self.levels]
         levels.append(F.max_pool2d(levels[-1], 1, stride=2))
-        return tuple(levels)
+        return at_least_float32(levels)

@@ -204,9 +204,7 @@ class SAIMRunner(Runner):
             ValueError: If it asks for a precision that the machine has not.
         """
         if isinstance(optim_wrapper, dict):
-            check_precision(
-                optim_wrapper.get('type'), self.cfg.get('default_scope')
-            )
+            check_precision(optim_wrapper.get('type'))
         return super().build_optim_wrapper(optim_wrapper)
 
     def save_checkpoint(
@@ -588,35 +586,25 @@ def check_dataset(dataset: Dataset, model: nn.Module) -> None:
             )
 
 
-def check_precision(
-    optim_wrapper_type: Optional[str], scope: Optional[str] = None
-) -> None:
+def check_precision(optim_wrapper_type: Optional[str]) -> None:
     """Refuse mixed precision of a kind that there is not here.
 
     Args:
         optim_wrapper_type (str, optional): ``optim_wrapper.type``.
-        scope (str, optional): ``default_scope``, the toolbox. Defaults to
-            None.
 
     Raises:
         ValueError: Naming the types that work here.
     """
-    bfloat16 = ' or =BFloat16OptimWrapper' if scope != 'mmdet' else ''
     field = f'optim_wrapper.type={optim_wrapper_type!r}'
     option = '--cfg-options optim_wrapper.type'
     if optim_wrapper_type == 'AmpOptimWrapper' and get_device() == 'cpu':
         raise ValueError(
             f'{field}: float16 needs a GPU, and PyTorch finds none here. On a '
-            f'CPU leave out --amp, or add {option}=OptimWrapper (float32)'
-            f'{bfloat16}'
+            f'CPU leave out --amp, or add {option}=OptimWrapper (float32) or '
+            '=BFloat16OptimWrapper'
         )
     if optim_wrapper_type != 'BFloat16OptimWrapper':
         return
-    if not bfloat16:
-        raise ValueError(
-            f"{field}: mmcv's operators for detection have no bfloat16; use "
-            'AmpOptimWrapper (float16, GPUs) or OptimWrapper (float32)'
-        )
     if get_device() == 'cuda' and not torch.cuda.is_bf16_supported():
         raise ValueError(
             f'{field}: {torch.cuda.get_device_name()} has no bfloat16; train '

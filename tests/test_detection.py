@@ -5,6 +5,7 @@ import math
 import runpy
 import sys
 
+import mmdet.registry
 import numpy as np
 import pytest
 import torch
@@ -21,18 +22,7 @@ from scripts import call
 from test_train import scalars
 
 from saim_mm import SAIMRunner
-from saim_mm.dependencies import require
-
-try:
-    import mmcv.ops  # noqa: F401
-    import mmdet.registry  # noqa: F401
-except ImportError as error:
-    pytest.skip(
-        f'detection needs mmdet and compiled ops: {error}',
-        allow_module_level=True,
-    )
-
-from saim_mm.detection import COCOFormat, MultiBlockFPN
+from saim_mm.detection import COCOFormat, MultiBlockFPN, ops
 
 FOLDER = 'configs/detection/'
 PAPERS = FOLDER + 'mask-rcnn_saim-vit-base-p16_{}_8xb8-amp-lsj-100e_coco.py'
@@ -546,18 +536,32 @@ def test_bad_files(own):
         dataset(own)
 
 
-@pytest.mark.parametrize(
-    ('kind', 'message'),
-    [
-        ('AmpOptimWrapper', r'add --cfg-options .*=OptimWrapper \(float32\)$'),
-        ('BFloat16OptimWrapper', "mmcv's operators for detection have no"),
-    ],
-)
-def test_precision(scenes, checkpoint, tmp_path, kind, message):
+def test_float16_needs_a_gpu(scenes, checkpoint, tmp_path):
     values = options(scenes, checkpoint)
-    values['optim_wrapper.type'] = kind
-    with pytest.raises(ValueError, match=message):
+    values['optim_wrapper.type'] = 'AmpOptimWrapper'
+    with pytest.raises(
+        ValueError, match=r'OptimWrapper \(float32\) or =BFloat16OptimWrapper$'
+    ):
         SAIMRunner.from_cfg(config(SCENES, tmp_path, values)).train()
+
+
+def test_bfloat16(scenes, checkpoint, tmp_path, monkeypatch):
+    """Trains, and boxes keep their coordinates to the pixel."""
+    values = options(scenes, checkpoint)
+    values['optim_wrapper.type'] = 'BFloat16OptimWrapper'
+    runner = SAIMRunner.from_cfg(config(SCENES, tmp_path, values))
+    seen = []
+    forward = ops.roi_align_forward
+
+    def look(features, rois, *args, **kwargs):
+        seen.append((features.dtype, rois.dtype))
+        forward(features, rois, *args, **kwargs)
+
+    monkeypatch.setattr(sys.modules[ops.NAME], 'roi_align_forward', look)
+    runner.train()
+    assert set(seen) == {(torch.float32, torch.float32)}
+    losses = [x['loss'] for x in scalars(tmp_path) if 'loss_mask' in x]
+    assert len(losses) == 2 and all(map(math.isfinite, losses))
 
 
 def test_number_of_classes(scenes, checkpoint, tmp_path):
@@ -578,12 +582,6 @@ def test_checkpoint_without_an_encoder(scenes, checkpoint, tmp_path):
         ValueError, match=r"no weights that begin with 'backbone.'"
     ):
         SAIMRunner.from_cfg(config(SCENES, tmp_path, values)).train()
-
-
-def test_missing_ops(monkeypatch):
-    monkeypatch.setitem(sys.modules, 'mmcv.ops', None)
-    with pytest.raises(ImportError, match='saim_mm.detection needs mmcv.ops'):
-        require('mmcv.ops', 'saim_mm.detection')
 
 
 def test_voc_converter(tmp_path, monkeypatch, capsys):

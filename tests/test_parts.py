@@ -281,7 +281,7 @@ def test_pretraining_needs_no_other_toolbox():
     [
         ('mmpretrain', 'saim_mm', ['saim_mm[onedl]']),
         ('mmcv', 'saim_mm', ['saim_mm[onedl]']),
-        ('mmcv.ops', 'saim_mm.detection', ['--no-build-isolation']),
+        ('mmdet', 'saim_mm.detection', ['[onedl,detection]']),
         ('mmseg', 'saim_mm.segmentation', ['[onedl,segmentation]']),
     ],
 )

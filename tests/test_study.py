@@ -264,7 +264,6 @@ def test_study(cifar, tmp_path):
 def test_transfer_takes_the_encoder(monkeypatch, tmp_path):
     """The models of --transfer have every weight of a CIFAR checkpoint."""
     pytest.importorskip('mmseg')
-    pytest.importorskip('mmcv._ext')
     monkeypatch.syspath_prepend('tools')
     study = runpy.run_path('tools/study.py')
     encoder = ConfigDict(arch=TINY, patch_size=4)

@@ -8,7 +8,7 @@ from mmengine.registry import MODELS
 from torch import Tensor
 
 from ..errors import check
-from ..pyramid import SCALES, rescale
+from ..pyramid import SCALES, at_least_float32, rescale
 
 
 @MODELS.register_module()
@@ -37,7 +37,7 @@ class MultiBlockFPN(FPN):
 
         Returns:
             tuple[Tensor, ...]: ``num_outs`` levels, (B, out_channels, ...),
-            the first of 4 H x 4 W.
+            the first of 4 H x 4 W; float32, or float64 if the maps are.
 
         Raises:
             ValueError: If there are not four maps.
@@ -48,4 +48,5 @@ class MultiBlockFPN(FPN):
             f'{len(inputs)} blocks',
             f'{len(self.rescale)} blocks for MultiBlockFPN',
         )
-        return super().forward([f(x) for f, x in zip(self.rescale, inputs)])
+        maps = [f(x) for f, x in zip(self.rescale, inputs)]
+        return at_least_float32(super().forward(maps))

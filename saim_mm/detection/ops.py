@@ -1,0 +1,190 @@
+"""mmcv's two operators that detection needs, computed by torchvision.
+
+mmcv's wheels lack compiled operators, and building them takes a compiler and a
+quarter of an hour. Of its several dozen Faster and Mask R-CNN use ``nms`` and
+``roi_align``, which torchvision has too.
+"""
+
+import importlib.util
+import logging
+import sys
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+
+import torch
+import torchvision
+from mmengine.logging import print_log
+from torch import Tensor
+
+#: The module of mmcv's compiled operators.
+NAME = 'mmcv._ext'
+
+
+def install() -> bool:
+    """Put torchvision's operators where mmcv looks for its compiled ones.
+
+    Returns:
+        bool: Whether they were needed: False if mmcv has its own.
+    """
+    if NAME not in sys.modules and importlib.util.find_spec(NAME) is not None:
+        return False
+    if not isinstance(sys.modules.get(NAME), TorchvisionOps):
+        if sys.modules.get(NAME) is not None:
+            return False
+        sys.modules[NAME] = TorchvisionOps(NAME)
+        print_log(
+            'mmcv has no compiled operators: nms and roi_align are '
+            "torchvision's",
+            logger='current',
+            level=logging.INFO,
+        )
+    return True
+
+
+class TorchvisionOps(ModuleType):
+    """Stands for ``mmcv._ext``.
+
+    Its functions have the signatures that mmcv calls. An operator that it
+    lacks raises NotImplementedError when it is called: mmcv looks up all of
+    them when it is imported.
+    """
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, self.__doc__)
+        self.__spec__ = ModuleSpec(name, loader=None, origin=__file__)
+        self.nms = nms
+        self.roi_align_forward = roi_align_forward
+        self.roi_align_backward = roi_align_backward
+
+    def __getattr__(self, name: str):
+        if name.startswith('__'):
+            raise AttributeError(name)
+
+        def missing(*args, **kwargs):
+            raise NotImplementedError(
+                f'mmcv.ops: {name} needs mmcv with compiled operators; only '
+                'nms and roi_align work without. To compile them: docs/faq.md'
+            )
+
+        return missing
+
+
+def at_least_float32(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+    """Tensors of one dtype that torchvision has kernels for."""
+    dtype = torch.promote_types(first.dtype, second.dtype)
+    dtype = torch.promote_types(dtype, torch.float32)
+    return first.to(dtype), second.to(dtype)
+
+
+def nms(
+    boxes: Tensor, scores: Tensor, iou_threshold: float, offset: int
+) -> Tensor:
+    """Non-maximum suppression.
+
+    Args:
+        boxes (Tensor): (N, 4), left, top, right, bottom.
+        scores (Tensor): (N,).
+        iou_threshold (float): A box that overlaps a better one by more goes.
+        offset (int): 1 if right and bottom are inside of the box, as in
+            mmdet's first version, else 0.
+
+    Returns:
+        Tensor: int64, indices of the boxes that stay, the best first.
+    """
+    boxes, scores = at_least_float32(boxes, scores)
+    if offset:
+        boxes = boxes + boxes.new_tensor([0, 0, offset, offset])
+    return torchvision.ops.nms(boxes, scores, iou_threshold)
+
+
+def roi_align_forward(
+    input: Tensor,
+    rois: Tensor,
+    output: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Sample a map in boxes (Mask R-CNN, Sec. 3).
+
+    Args:
+        input (Tensor): (B, C, H, W).
+        rois (Tensor): (N, 5), number of the image, left, top, right, bottom.
+        output (Tensor): (N, C, aligned_height, aligned_width), written.
+        argmax_y, argmax_x (Tensor): Of max pooling.
+        aligned_height, aligned_width (int): Bins of a box.
+        spatial_scale (float): Of the map's coordinates to the boxes'.
+        sampling_ratio (int): Samples along each side of a bin; 0: as many as
+            the map has points.
+        pool_mode (int): 1: mean of the samples.
+        aligned (bool): Whether coordinates are shifted by half a point.
+
+    Raises:
+        NotImplementedError: For ``pool_mode`` 0, the maximum.
+    """
+    refuse_max_pooling(pool_mode)
+    features, boxes = at_least_float32(input, rois)
+    output.copy_(
+        torchvision.ops.roi_align(
+            features,
+            boxes,
+            (aligned_height, aligned_width),
+            spatial_scale,
+            sampling_ratio,
+            aligned,
+        )
+    )
+
+
+def roi_align_backward(
+    grad_output: Tensor,
+    rois: Tensor,
+    argmax_y: Tensor,
+    argmax_x: Tensor,
+    grad_input: Tensor,
+    aligned_height: int,
+    aligned_width: int,
+    spatial_scale: float,
+    sampling_ratio: int,
+    pool_mode: int,
+    aligned: bool,
+) -> None:
+    """Gradient of :func:`roi_align_forward` by the map.
+
+    Args:
+        grad_output (Tensor): (N, C, aligned_height, aligned_width).
+        grad_input (Tensor): (B, C, H, W), written.
+        rois, argmax_y, argmax_x, aligned_height, aligned_width, spatial_scale,
+            sampling_ratio, pool_mode, aligned: As there.
+
+    Raises:
+        NotImplementedError: As there.
+    """
+    refuse_max_pooling(pool_mode)
+    gradient, boxes = at_least_float32(grad_output, rois)
+    grad_input.copy_(
+        torch.ops.torchvision._roi_align_backward(
+            gradient,
+            boxes,
+            spatial_scale,
+            aligned_height,
+            aligned_width,
+            *grad_input.shape,
+            sampling_ratio,
+            aligned,
+        )
+    )
+
+
+def refuse_max_pooling(pool_mode: int) -> None:
+    """Refuse what torchvision's kernel does not have."""
+    if pool_mode != 1:
+        raise NotImplementedError(
+            "roi_layer.pool_mode='max': needs mmcv with compiled operators; "
+            "set it to 'avg', or compile them: docs/faq.md"
+        )
