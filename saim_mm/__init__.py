@@ -38,11 +38,9 @@ from .safety import NonFiniteHook, SafeCheckpointHook  # noqa: E402
 from .target import SmoothedPatchTarget  # noqa: E402
 from .transforms import LoadRandomResizedCrop  # noqa: E402
 from .version import __version__  # noqa: E402
-from .zero import DeepSpeedRunner  # noqa: E402
 
 __all__ = [
     'BFloat16OptimWrapper',
-    'DeepSpeedRunner',
     'FeatureExtractor',
     'LayerDecayOptimWrapperConstructor',
     'LoadRandomResizedCrop',

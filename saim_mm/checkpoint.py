@@ -13,7 +13,6 @@ from urllib.parse import urlparse
 
 import numpy as np
 import torch
-from mmengine.config import ConfigDict
 from mmengine.dist import barrier, get_local_rank, is_main_process
 from mmengine.logging import HistoryBuffer
 from mmengine.runner import CheckpointLoader
@@ -51,8 +50,8 @@ _attribute.__qualname__ = 'getattr'
 def _harmless() -> list:
     """What may stand in a checkpoint beside tensors and plain data.
 
-    MMEngine saves the logged numbers as ``HistoryBuffer``, DeepSpeed its
-    config, and MAE's code, on which the authors' is built, its command line.
+    MMEngine saves the logged numbers as ``HistoryBuffer``, and MAE's code, on
+    which the authors' is built, its command line.
     """
     dtypes = (np.float64, np.float32, np.int64, np.int32, np.uint32)
     # How numpy pickles an array and a scalar; private names that moved in 2.0.
@@ -60,7 +59,6 @@ def _harmless() -> list:
     scalar = np.float64(0).__reduce__()[0]
     return [
         argparse.Namespace,
-        ConfigDict,
         HistoryBuffer,
         _attribute,
         np.ndarray,
@@ -82,8 +80,6 @@ ZOOS = {
 }
 #: Environment variable: files, as they are given, that may run code.
 TRUSTED = 'SAIM_MM_TRUSTED_CHECKPOINTS'
-#: The file of DeepSpeed's folders that holds the weights (ZeRO 1 and 2).
-DEEPSPEED = 'mp_rank_00_model_states.pt'
 
 
 @CheckpointLoader.register_scheme(prefixes=(SCHEME, ''), force=True)
@@ -111,14 +107,10 @@ def load_from_local(
     path = locate(filename)
     if Path(path, REST).is_file():
         return load_folder(path)
-    if Path(path, DEEPSPEED).is_file():
-        module = load_from_local(Path(path, DEEPSPEED), map_location)['module']
-        return dict(state_dict=module)
     if path.is_dir():
         raise ValueError(
-            f'checkpoint={str(filename)!r}: a folder without {REST} (of fsdp) '
-            f'or {DEEPSPEED} (of DeepSpeed), so none that was written to its '
-            'end; take another'
+            f'checkpoint={str(filename)!r}: a folder without {REST}, so none '
+            'that fsdp wrote to its end; take another'
         )
     if not path.is_file():
         raise FileNotFoundError(

@@ -8,7 +8,6 @@ INSTALL = {
     'mmpretrain': "pip install 'saim_mm[onedl]'",
     'mmdet': "pip install 'saim_mm[onedl,detection]'",
     'mmseg': "pip install 'saim_mm[onedl,segmentation]'",
-    'deepspeed': "pip install 'saim_mm[deepspeed]'",
     'gradio': "pip install 'saim_mm[web]'",
 }
 

@@ -214,7 +214,7 @@ class SafeCheckpointHook(CheckpointHook):
         for name in (f'{path}.old', path):
             if self.file_backend.isfile(name):
                 self.file_backend.remove(name)
-            elif self.file_backend.isdir(name):  # of fsdp, or DeepSpeed
+            elif self.file_backend.isdir(name):  # of fsdp
                 self.file_backend.rmtree(name)
 
 
