@@ -4,40 +4,46 @@ Importing this package registers its parts, so that a config of any toolbox
 needs only ``custom_imports = dict(imports=['saim_mm'])``.
 """
 
-from .dependencies import require
+from .utils.dependency import require
 
 for _module in ('mmengine', 'mmcv', 'mmpretrain'):
     require(_module, needed_by='saim_mm')
 
-from . import checkpoint  # noqa: E402, F401  registers its loader
-from .algorithm import SAIM  # noqa: E402
 from .apis import (  # noqa: E402
     FeatureExtractor,
     get_model,
     list_models,
 )
-from .backbone import SAIMViT  # noqa: E402
-from .data import UnlabelledImages  # noqa: E402
-from .decoder import SAIMDecoder  # noqa: E402
-from .head import SAIMHead  # noqa: E402
-from .hooks import ReconstructionHook, ThroughputHook  # noqa: E402
-from .optim import (  # noqa: E402
+from .checkpoint.loader import register_loaders  # noqa: E402
+from .checkpoint.zoo import register_zoo  # noqa: E402
+from .datasets.image_folder import UnlabelledImages  # noqa: E402
+from .datasets.sampler import ReproducibleSampler  # noqa: E402
+from .datasets.transforms import LoadRandomResizedCrop  # noqa: E402
+from .engine.hooks.checkpoint_hook import SafeCheckpointHook  # noqa: E402
+from .engine.hooks.non_finite_hook import NonFiniteHook  # noqa: E402
+from .engine.hooks.reconstruction_hook import (  # noqa: E402
+    ReconstructionHook,
+)
+from .engine.hooks.step_seed_hook import StepSeedHook  # noqa: E402
+from .engine.hooks.throughput_hook import ThroughputHook  # noqa: E402
+from .engine.optim import (  # noqa: E402
     BFloat16OptimWrapper,
     LayerDecayOptimWrapperConstructor,
     MergedOptimWrapperConstructor,
 )
-from .order import PredictionOrder  # noqa: E402
-from .pyramid import SimpleFeaturePyramid  # noqa: E402
-from .reproducible import (  # noqa: E402
-    ReproducibleSampler,
-    StepSeedHook,
-)
-from .rivals import SimMIMViT  # noqa: E402
-from .runner import SAIMRunner  # noqa: E402
-from .safety import NonFiniteHook, SafeCheckpointHook  # noqa: E402
-from .target import SmoothedPatchTarget  # noqa: E402
-from .transforms import LoadRandomResizedCrop  # noqa: E402
+from .engine.runner import SAIMRunner  # noqa: E402
+from .models.decoder import SAIMDecoder  # noqa: E402
+from .models.feature_pyramid import SimpleFeaturePyramid  # noqa: E402
+from .models.head import SAIMHead  # noqa: E402
+from .models.order import PredictionOrder  # noqa: E402
+from .models.saim import SAIM  # noqa: E402
+from .models.simmim import SimMIMViT  # noqa: E402
+from .models.target import SmoothedPatchTarget  # noqa: E402
+from .models.vit import SAIMViT  # noqa: E402
 from .version import __version__  # noqa: E402
+
+register_loaders()
+register_zoo()
 
 __all__ = [
     'BFloat16OptimWrapper',
@@ -46,19 +52,19 @@ __all__ = [
     'LoadRandomResizedCrop',
     'MergedOptimWrapperConstructor',
     'NonFiniteHook',
+    'PredictionOrder',
+    'ReconstructionHook',
+    'ReproducibleSampler',
     'SAIM',
     'SAIMDecoder',
     'SAIMHead',
     'SAIMRunner',
     'SAIMViT',
-    'PredictionOrder',
-    'ReconstructionHook',
-    'ReproducibleSampler',
     'SafeCheckpointHook',
-    'StepSeedHook',
     'SimMIMViT',
     'SimpleFeaturePyramid',
     'SmoothedPatchTarget',
+    'StepSeedHook',
     'ThroughputHook',
     'UnlabelledImages',
     '__version__',

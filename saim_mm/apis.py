@@ -11,11 +11,11 @@ from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch import Tensor
 
-from .backbone import SAIMViT
-from .checkpoint import read_weights
-from .convert import detect_layout, from_layout
-from .data import EXTENSIONS, MEAN, STD, read_image
-from .errors import check
+from .checkpoint.formats import detect_format, from_format
+from .checkpoint.loader import load_state_dict
+from .datasets.images import EXTENSIONS, MEAN, STD, read_image
+from .models.vit import SAIMViT
+from .utils.check import check_arg
 
 #: Name -> arguments of :class:`~saim_mm.SAIMViT`.
 MODELS = {
@@ -64,7 +64,7 @@ def get_model(
 
     Args:
         name (str): One of :func:`list_models`.
-        pretrained (str | Path, optional): A checkpoint of any of the layouts
+        pretrained (str | Path, optional): A checkpoint of any of the formats
             of :mod:`saim_mm.convert`, ``.pth`` or ``.safetensors``. Defaults
             to None: initialised as for pre-training.
         **kwargs: Other arguments of :class:`~saim_mm.SAIMViT`, such as
@@ -77,7 +77,7 @@ def get_model(
         ValueError: If there is no such model, or the checkpoint is of another.
         FileNotFoundError: If there is no such checkpoint.
     """
-    check(name in MODELS, 'name', name, f'one of {list_models()}')
+    check_arg(name in MODELS, 'name', name, f'one of {list_models()}')
     model = SAIMViT(**{**MODELS[name], **kwargs})
     if pretrained is None:
         model.init_weights()
@@ -87,7 +87,7 @@ def get_model(
 
 
 def load_backbone(model: SAIMViT, checkpoint: Union[str, Path]) -> None:
-    """Load the encoder of a checkpoint, in whatever layout it is.
+    """Load the encoder of a checkpoint, in whatever format it is.
 
     Args:
         model (SAIMViT): The backbone.
@@ -97,10 +97,10 @@ def load_backbone(model: SAIMViT, checkpoint: Union[str, Path]) -> None:
         FileNotFoundError: If there is no such file.
         ValueError: If it is of another architecture or method.
     """
-    weights = read_weights(checkpoint)
-    layout = detect_layout(weights)
-    if layout != 'mmpretrain':
-        weights = from_layout(weights, layout)
+    weights = load_state_dict(checkpoint)
+    format = detect_format(weights)
+    if format != 'mmpretrain':
+        weights = from_format(weights, format)
     prefix = 'backbone.'
     if any(name.startswith(prefix) for name in weights):
         weights = {
@@ -206,14 +206,14 @@ class FeatureExtractor:
             ValueError: If ``out_type`` or ``layer`` does not exist, or an
                 input is no image.
         """
-        check(
+        check_arg(
             out_type in self.out_types,
             'out_type',
             out_type,
             f'one of {list(self.out_types)}',
         )
         vit = self.model
-        check(
+        check_arg(
             out_type != 'cls_token' or vit.with_cls_token,
             'out_type',
             out_type,
@@ -265,5 +265,5 @@ def list_images(inputs: Any) -> list:
     if isinstance(inputs, (str, Path, np.ndarray, Image.Image)):
         return [inputs]
     inputs = list(inputs)
-    check(len(inputs) > 0, 'inputs', inputs, 'at least one image')
+    check_arg(len(inputs) > 0, 'inputs', inputs, 'at least one image')
     return inputs

@@ -1,14 +1,10 @@
 import pytest
 import torch
+from helpers import ROOT, TINY, tiles
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
-from PIL import Image
-from scripts import ROOT
-from sklearn.datasets import load_sample_images
 
 import saim_mm  # noqa: F401  registers everything
-
-TINY = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
 
 
 def pytest_addoption(parser):
@@ -27,17 +23,6 @@ def pytest_collection_modifyitems(config, items):
 def in_the_root(monkeypatch):
     """Configs are named relative to the project, as users name them."""
     monkeypatch.chdir(ROOT)
-
-
-def tiles(folder, size=80):
-    """Tiles of scikit-learn's two photographs, 640 x 427 pixels each."""
-    folder.mkdir(parents=True)
-    for number, photo in enumerate(load_sample_images().images):
-        for y in range(0, photo.shape[0] - size + 1, size):
-            for x in range(0, photo.shape[1] - size + 1, size):
-                tile = Image.fromarray(photo[y : y + size, x : x + size])
-                tile.save(folder / f'{number}_{y}_{x}.jpg', quality=95)
-    return folder
 
 
 @pytest.fixture(scope='session')
@@ -60,17 +45,11 @@ def checkpoint(tmp_path_factory):
     return path
 
 
-def write_config(cfg, work_dir):
-    """A user's config file; returns its path."""
-    cfg.work_dir = str(work_dir)
-    work_dir.mkdir(parents=True, exist_ok=True)
-    cfg.dump(work_dir / 'config.py')
-    return work_dir / 'config.py'
-
-
-def in_process(values):
-    """Options by which loaders start no processes."""
-    for name in ('train', 'val', 'test'):
-        values[f'{name}_dataloader.num_workers'] = 0
-        values[f'{name}_dataloader.persistent_workers'] = False
-    return values
+@pytest.fixture(scope='module')
+def forty_images(photos, tmp_path_factory):
+    """Thirty-nine tiles, and a broken one among them."""
+    folder = tmp_path_factory.mktemp('images')
+    for path in sorted(photos.iterdir())[:39]:
+        (folder / path.name).symlink_to(path)
+    (folder / 'broken.jpg').write_bytes(b'\xff\xd8\xff\xe0 and no more')
+    return folder

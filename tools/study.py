@@ -4,8 +4,9 @@
         [--jobs 1] [--data data/cifar10] [--transfer]
         [--work-dir work_dirs/study] [--table]
 
-Each CONFIG (default: SAIM on CIFAR-10, its rivals, ablations, light decoder)
-is pre-trained, then fine-tuned, probed by a linear layer and by nearest
+Each CONFIG (default: SAIM on CIFAR-10, its baselines, ablations, light
+decoder) is pre-trained, then fine-tuned, probed by a linear layer and by
+nearest
 neighbours; beside them the ViT from scratch. After each run a table (mean and
 deviation over seeds) and a plot (accuracy against FLOPs and hours of
 pre-training) are written anew into the work folder.
@@ -45,8 +46,8 @@ from mmengine.runner import Runner, set_random_seed
 from mmpretrain.registry import DATASETS, MODELS
 
 from saim_mm import SAIMViT
-from saim_mm.algorithm import is_pretraining
-from saim_mm.checkpoint import write_whole
+from saim_mm.checkpoint.atomic import atomic_write
+from saim_mm.models.saim import is_pretraining
 
 ROOT = Path(__file__).resolve().parents[1]
 PRETRAIN = ROOT / 'configs/pretrain'
@@ -226,7 +227,7 @@ def check_same(cfg, path):
             f'{path}: the results there are of another config than this; '
             f'take another --work-dir or delete {path.parent}'
         )
-    write_whole(path, text.encode())
+    atomic_write(path, text.encode())
 
 
 def evaluate(cfg, folder, metric):
@@ -253,7 +254,7 @@ def run(args, config, seed):
 
     def note(**values):
         results.update(values)
-        write_whole(path, json.dumps(results, indent=1).encode())
+        atomic_write(path, json.dumps(results, indent=1).encode())
 
     backbone = checkpoint = None
     if config is not None:
@@ -484,14 +485,14 @@ def report(work_dir):
             cells.append(cell)
         lines.append(f'| {" | ".join(cells)} |')
     table = '\n'.join(lines) + '\n'
-    write_whole(work_dir / 'table.md', table.encode())
+    atomic_write(work_dir / 'table.md', table.encode())
     plot(rows, work_dir / 'study.png')
     return table
 
 
 def plot(rows, path):
     """Accuracy against what pre-training costs."""
-    figure = Figure(figsize=(11, 8), layout='constrained')
+    figure = Figure(figsize=(11, 8), format='constrained')
     axes = figure.subplots(2, 2, sharex='col', sharey='row')
     measures = ('finetune', 'linear')
     costs = ((2, 'PFLOP of pre-training'), (3, 'hours of pre-training'))
@@ -577,7 +578,7 @@ def main():
     configs = [path.resolve() for path in args.configs] or [
         SAIM,
         *sorted(PRETRAIN.glob('light/*_cifar10.py')),
-        *sorted(PRETRAIN.glob('rivals/*_cifar10.py')),
+        *sorted(PRETRAIN.glob('baselines/*_cifar10.py')),
         *sorted(PRETRAIN.glob('ablations/*_cifar10.py')),
     ]
     if not args.configs:
@@ -594,7 +595,7 @@ def main():
             f'--work-dir {args.work_dir}: must be another, because the runs '
             f'there have other settings: {path.read_text()}'
         )
-    write_whole(path, json.dumps(settings).encode())
+    atomic_write(path, json.dumps(settings).encode())
     os.chdir(ROOT)
     failed = start(args, configs)
     print(f'{args.work_dir}/table.md:\n{report(args.work_dir)}', end='')

@@ -13,7 +13,7 @@ default_hooks = dict(
     step_seed=dict(type='StepSeedHook'),
     # policy='skip' or 'restore' goes on after a loss that is not finite.
     non_finite=dict(type='NonFiniteHook'),
-    # images_per_second and utilisation in the log.
+    # images_per_second and utilization in the log.
     throughput=dict(type='ThroughputHook'),
 )
 randomness = dict(seed=0)

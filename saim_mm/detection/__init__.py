@@ -5,13 +5,13 @@ whether mmdet is there. Where mmcv has no compiled operators, torchvision's
 take their place (:mod:`saim_mm.detection.ops`).
 """
 
-from ..dependencies import require
+from ..utils.dependency import require
 from . import ops
 
 ops.install()
 require('mmdet', needed_by='saim_mm.detection')
 
-from .data import COCOFormat  # noqa: E402
-from .pyramid import MultiBlockFPN  # noqa: E402
+from .coco_format import COCOFormat  # noqa: E402
+from .multi_block_fpn import MultiBlockFPN  # noqa: E402
 
 __all__ = ['COCOFormat', 'MultiBlockFPN']

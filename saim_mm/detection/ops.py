@@ -5,6 +5,7 @@ quarter of an hour. Of its several dozen Faster and Mask R-CNN use ``nms`` and
 ``roi_align``, which torchvision has too.
 """
 
+import importlib
 import importlib.util
 import logging
 import sys
@@ -32,6 +33,7 @@ def install() -> bool:
         if sys.modules.get(NAME) is not None:
             return False
         sys.modules[NAME] = TorchvisionOps(NAME)
+        replace_fallbacks()
         print_log(
             'mmcv has no compiled operators: nms and roi_align are '
             "torchvision's",
@@ -39,6 +41,22 @@ def install() -> bool:
             level=logging.INFO,
         )
     return True
+
+
+def replace_fallbacks() -> None:
+    """Give mmdet's modules the operators that they could not import before.
+
+    mmpretrain imports some of mmdet, whose modules then define functions that
+    only raise in the place of mmcv's.
+    """
+    operators = importlib.import_module('mmcv.ops')
+    for name, module in list(sys.modules.items()):
+        if not name.startswith('mmdet.'):
+            continue
+        for key in operators.__all__:
+            found = getattr(module, key, None)
+            if getattr(found, '__module__', None) == name:
+                setattr(module, key, getattr(operators, key))
 
 
 class TorchvisionOps(ModuleType):

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, distribution
 
 from mmengine.config import utils
 
-from ..dependencies import require
+from ..utils.dependency import require
 
 require('mmseg', needed_by='saim_mm.segmentation')
 
@@ -19,6 +19,6 @@ try:
 except PackageNotFoundError:
     utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
 
-from .data import ImageLabelFolders, LoadCheckedAnnotations  # noqa: E402
+from .image_label_folders import ImageLabelFolders, LoadCheckedAnnotations  # noqa: E402
 
 __all__ = ['ImageLabelFolders', 'LoadCheckedAnnotations']

@@ -21,7 +21,7 @@ from mmpretrain.registry import MODELS
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from saim_mm.algorithm import is_pretraining
+from saim_mm.models.saim import is_pretraining
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / (
@@ -49,7 +49,7 @@ def flops_per_image(cfg):
     model = MODELS.build(cfg.model)
     height, width = model.backbone.img_size
     images = torch.rand(1, model.backbone.in_channels, height, width)
-    order = model.draw_order(images)
+    order = model.sample_order(images)
     return count_flops(lambda: model.compute_loss(images, order))
 
 

@@ -27,13 +27,13 @@ and batch sizes instead, and draws sweep.png in FOLDER.
 
 import argparse
 import statistics
-import sys
 import time
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
 import matplotlib
+import reference
 import torch
 from common import describe, quiet, save
 from mmengine.config import Config
@@ -44,15 +44,12 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.profiler import ProfilerActivity, profile
 
 import saim_mm
-from saim_mm.target import patchify
+from saim_mm.models.target import patchify
 
 matplotlib.use('agg')
 from matplotlib import pyplot as plt  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[2]
-sys.path.insert(0, str(ROOT / 'tests'))
-import literal  # noqa: E402
-
 CONFIG = ROOT / (
     'configs/pretrain/saim_vit-base-p16_32xb64-amp-coslr-300e_in1k.py'
 )
@@ -124,11 +121,11 @@ class Bench:
         self.optimisers = {}
         for form in forms:
             if form.optimiser not in self.optimisers:
-                self.optimisers[form.optimiser] = self._optimiser(
+                self.optimisers[form.optimiser] = self._optimizer(
                     cfg.optim_wrapper, form.optimiser
                 )
 
-    def _optimiser(self, cfg, kind):
+    def _optimizer(self, cfg, kind):
         cfg = cfg.copy()
         cfg.type = 'OptimWrapper'
         if kind == 'groups':
@@ -139,7 +136,7 @@ class Bench:
     def loss(self, form):
         if form.literal:
             backbone = self.model.backbone
-            return literal.pretrain(
+            return reference.pretrain(
                 dict(self.model.named_parameters()),
                 self.images,
                 self.noise,
@@ -302,7 +299,7 @@ def print_table(args):
     )
     flops, _ = bench.flops()
     print(
-        '| form | images/s | literal = 1 | utilisation | s forward + backward '
+        '| form | images/s | literal = 1 | utilization | s forward + backward '
         '+ optimiser | peak GiB | attention kernel | loss |'
     )
     print('| --- ' * 8 + '|')
@@ -354,7 +351,7 @@ def print_parts(bench, dtype, step):
             patchify(images, size), weight, projection.bias
         ),
         'target': lambda: bench.model.target_generator(images),
-        'drawing orders': lambda: saim_mm.PredictionOrder.draw(
+        'drawing orders': lambda: saim_mm.PredictionOrder.sample(
             'stochastic', len(images), (rows, columns), device
         ),
     }

@@ -35,7 +35,7 @@ from mmengine.model import MMDistributedDataParallel
 from mmengine.optim import build_optim_wrapper
 from mmpretrain.registry import MODELS
 
-from saim_mm.algorithm import is_pretraining
+from saim_mm.models.saim import is_pretraining
 
 #: DDP averages gradients in pieces of so many bytes.
 BUCKET = 25 * 2**20

@@ -3,7 +3,7 @@
     python tools/converters/convert.py SOURCE TARGET --to LAYOUT
         [--num-heads N] [--half]
 
-The layout of SOURCE is found by its names. LAYOUT is one of
+The format of SOURCE is found by its names. LAYOUT is one of
 
     mmpretrain   this package and mmpretrain: SAIM, SAIMViT, VisionTransformer,
                  ImageClassifier with a LinearClsHead
@@ -24,13 +24,13 @@ import json
 import math
 from pathlib import Path
 
-from saim_mm.checkpoint import read_weights, write_weights
-from saim_mm.convert import (
-    LAYOUTS,
-    detect_layout,
-    from_layout,
-    to_layout,
+from saim_mm.checkpoint.formats import (
+    FORMATS,
+    detect_format,
+    from_format,
+    to_format,
 )
+from saim_mm.checkpoint.loader import load_state_dict, save_state_dict
 
 # Where each kind of code looks for the weights in a PyTorch checkpoint.
 KEY = dict(mmpretrain='state_dict', authors='model')
@@ -77,7 +77,7 @@ def main():
     parser.add_argument('source')
     parser.add_argument('target', type=Path)
     parser.add_argument(
-        '--to', required=True, choices=['mmpretrain', *LAYOUTS]
+        '--to', required=True, choices=['mmpretrain', *FORMATS]
     )
     parser.add_argument(
         '--num-heads',
@@ -91,23 +91,23 @@ def main():
     args = parser.parse_args()
 
     try:
-        weights = read_weights(args.source)
-        layout = detect_layout(weights)
-        if layout != 'mmpretrain':
-            weights = from_layout(weights, layout)
+        weights = load_state_dict(args.source)
+        format = detect_format(weights)
+        if format != 'mmpretrain':
+            weights = from_format(weights, format)
         if args.to != 'mmpretrain':
-            weights = to_layout(weights, args.to)
+            weights = to_format(weights, args.to)
     except (ValueError, FileNotFoundError) as error:
         parser.error(str(error))
     if args.half:
         weights = {name: value.half() for name, value in weights.items()}
-    write_weights(weights, args.target, KEY.get(args.to))
+    save_state_dict(weights, args.target, KEY.get(args.to))
     if args.to == 'huggingface':
         config = huggingface_config(weights, args.num_heads)
         path = args.target.with_name('config.json')
         path.write_text(json.dumps(config, indent=2) + '\n')
     print(
-        f'{layout} -> {args.to}: wrote {len(weights)} weights, {args.target}'
+        f'{format} -> {args.to}: wrote {len(weights)} weights, {args.target}'
     )
 
 

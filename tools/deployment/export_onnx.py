@@ -3,7 +3,7 @@
     python tools/deployment/export_onnx.py MODEL CHECKPOINT OUT.onnx
         [--out-type cls_token] [--img-size 224]
 
-MODEL is one of saim_mm.list_models(), CHECKPOINT of any layout that
+MODEL is one of saim_mm.list_models(), CHECKPOINT of any format that
 tools/converters/convert.py reads. The graph takes normalised images (N, 3, H,
 W), any N, and gives what --out-type says. Needs the extra: `pip install -e
 '.[onnx]'`.

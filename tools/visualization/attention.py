@@ -16,7 +16,7 @@ from pathlib import Path
 
 from common import encoder, load, parse, point, save
 
-from saim_mm.visualization import draw_attention
+from saim_mm.visualization.attention import draw_attention
 
 
 def main():

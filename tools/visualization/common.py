@@ -9,11 +9,12 @@ from mmengine.runner import load_checkpoint
 from mmpretrain import get_model
 
 import saim_mm
-from saim_mm import zoo
-from saim_mm.algorithm import is_pretraining
 from saim_mm.apis import load_backbone
-from saim_mm.data import find_images
-from saim_mm.visualization import load_images
+from saim_mm.checkpoint import zoo
+from saim_mm.checkpoint.loader import load_state_dict
+from saim_mm.datasets.images import find_images
+from saim_mm.models.saim import is_pretraining
+from saim_mm.visualization.figures import load_images
 
 
 def parse(doc, *options):
@@ -64,7 +65,7 @@ def check_model(parser, args):
         if not path:
             parser.error(f'--{name}: needed too; or leave both out')
         try:
-            found = zoo.locate(path).is_file()
+            found = zoo.resolve(path).is_file()
         except ValueError as error:
             parser.error(str(error))
         if not found:
@@ -93,7 +94,7 @@ def pretrained(args):
         )
     if args.size:
         cfg.model.backbone.img_size = args.size
-    weights = saim_mm.checkpoint.read_weights(args.checkpoint)
+    weights = load_state_dict(args.checkpoint)
     model = get_model(cfg, pretrained=False)
     parts = ('neck.', 'head.')[model.neck.depth == 0 :]
     missing = [

@@ -16,7 +16,7 @@ own, so that is no free generation.
 import torch
 from common import load, parse, point, pretrained, save
 
-from saim_mm.visualization import draw_order, save_completion
+from saim_mm.visualization.order import draw_order, save_generation
 
 
 def main():
@@ -31,7 +31,7 @@ def main():
     model = pretrained(args)
     image = load(args.images, model.backbone.img_size)[:1]
     torch.manual_seed(args.seed)
-    order = model.draw_order(image)
+    order = model.sample_order(image)
     height, width = model.backbone.img_size
     where = args.point or (width // 2, height // 2)
     number = order.indices.shape[1]
@@ -39,7 +39,7 @@ def main():
     try:
         figure = draw_order(order, image[0], model.backbone.patch_size, where)
         save(figure, args.out)
-        save_completion(args.gif, model, image[0], order, given)
+        save_generation(args.gif, model, image[0], order, given)
     except ValueError as error:
         raise SystemExit(error) from error
     print(

@@ -11,7 +11,7 @@ package or mmpretrain's. The larger --size, the finer the map.
 
 from common import encoder, load, parse, save
 
-from saim_mm.visualization import draw_pca
+from saim_mm.visualization.pca import draw_pca
 
 
 def main():

@@ -14,7 +14,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from saim_mm.data import find_images
+from saim_mm.datasets.images import find_images
 
 
 def main():

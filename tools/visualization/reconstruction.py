@@ -13,7 +13,7 @@ import torch
 from common import load, parse, pretrained, save
 from mmpretrain import get_model
 
-from saim_mm.visualization import draw_reconstructions
+from saim_mm.visualization.reconstruction import draw_reconstructions
 
 
 def main():

@@ -20,16 +20,12 @@ from common import add_model, check_model, encoder, pretrained
 from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageOps
 
-from saim_mm.dependencies import require
-from saim_mm.visualization import (
-    draw_attention,
-    draw_order,
-    draw_pca,
-    draw_reconstructions,
-    figure_to_array,
-    load_images,
-    save_completion,
-)
+from saim_mm.utils.dependency import require
+from saim_mm.visualization.attention import draw_attention
+from saim_mm.visualization.figures import figure_to_array, load_images
+from saim_mm.visualization.order import draw_order, save_generation
+from saim_mm.visualization.pca import draw_pca
+from saim_mm.visualization.reconstruction import draw_reconstructions
 
 os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')  # before importing
 require('gradio', needed_by='tools/visualization/web.py')
@@ -146,14 +142,14 @@ class Page:
             image = self.load(path, side)
             model = self.pretrained(side)
             torch.manual_seed(int(seed))
-            order = model.draw_order(image)
+            order = model.sample_order(image)
             figure = draw_order(
                 order, image[0], self.patch_size, self.point(x, y, side)
             )
             gif = Path(tempfile.mkdtemp()) / 'completion.gif'
             number = order.indices.shape[1]
             given = round(given / 100 * number)
-            save_completion(gif, model, image[0], order, given)
+            save_generation(gif, model, image[0], order, given)
             return to_pixels(figure), str(gif)
 
     def features(self, path, side, layer):

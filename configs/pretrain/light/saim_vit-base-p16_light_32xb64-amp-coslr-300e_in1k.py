@@ -3,4 +3,4 @@
 # predicted (docs/study.md).
 _base_ = ['../saim_vit-base-p16_32xb64-amp-coslr-300e_in1k.py']
 
-model = dict(predict=0.5, neck=dict(depth=6, mix_layers=True))
+model = dict(predict_ratio=0.5, neck=dict(depth=6, mix_layers=True))

@@ -3,4 +3,4 @@
 # predicted (docs/study.md).
 _base_ = ['../saim_vit-tiny-p4_1xb512-amp-coslr-400e_cifar10.py']
 
-model = dict(predict=0.5, neck=dict(depth=6, mix_layers=True))
+model = dict(predict_ratio=0.5, neck=dict(depth=6, mix_layers=True))

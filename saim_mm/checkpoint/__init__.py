@@ -1,0 +1,1 @@
+"""Weights in and out: safely, whole, in many formats."""

@@ -1,0 +1,1 @@
+"""Images, their crops and their order."""

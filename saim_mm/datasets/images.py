@@ -1,0 +1,187 @@
+"""Finding and reading pictures of any kind."""
+
+import io
+import os
+import time
+import warnings
+from pathlib import Path
+from typing import Optional, Union
+
+import cv2
+import mmcv
+import mmengine.fileio as fileio
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+EXTENSIONS = (
+    '.jpg',
+    '.jpeg',
+    '.png',
+    '.bmp',
+    '.tif',
+    '.tiff',
+    '.webp',
+    '.ppm',
+    '.pgm',
+)
+
+
+#: Of ImageNet, RGB, 0 to 255: what every config normalises with.
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+
+
+def find_images(folder: Path) -> list[Path]:
+    """The images in a folder and its sub-folders, by their names, sorted."""
+    return sorted(
+        path for path in folder.rglob('*') if path.suffix.lower() in EXTENSIONS
+    )
+
+
+def read_file(path: str, backend_args: Optional[dict] = None) -> bytes:
+    """Read a file; once more if the storage fails.
+
+    Args:
+        path (str): The file, a regular one, or an address of a file backend.
+        backend_args (dict, optional): Of MMEngine's file backend.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+    # Reading a pipe or a device might never end.
+    if '://' not in path and os.path.exists(path) and not os.path.isfile(path):
+        raise OSError('not a regular file')
+    try:
+        return fileio.get(path, backend_args)
+    except (FileNotFoundError, PermissionError):
+        raise
+    except OSError:
+        time.sleep(1)
+        return fileio.get(path, backend_args)
+
+
+def read_image(image: Union[str, Path, Image.Image, np.ndarray]) -> np.ndarray:
+    """Read an image of any mode.
+
+    Args:
+        image (str | Path | Image | ndarray): A file, a PIL image, or an array,
+            which is returned as it is.
+
+    Returns:
+        ndarray: uint8, (height, width, 3), BGR.
+
+    Raises:
+        ValueError: If it is not an image.
+    """
+    pixels = None
+    if isinstance(image, Image.Image):
+        return np.asarray(image.convert('RGB'))[..., ::-1]
+    try:
+        pixels = mmcv.imread(image)
+    except Exception:  # OpenCV's message names neither file nor cause
+        pass
+    if (
+        pixels is None
+        or pixels.dtype != np.uint8
+        or pixels.ndim != 3
+        or pixels.shape[2] != 3
+    ):
+        what = (
+            f'array of {image.dtype}, {image.shape}'
+            if isinstance(image, np.ndarray)
+            else image
+        )
+        raise ValueError(
+            f'{what}: must be a readable image file, or an array of uint8, '
+            '(height, width, 3)'
+        )
+    return pixels
+
+
+EXIF_ORIENTATION = 0x0112
+
+
+#: More pixels are taken for a decompression bomb.
+MAX_PIXELS = 2**28
+
+
+def jpeg_shape(content: bytes) -> Optional[tuple[int, int]]:
+    """Height and width of a JPEG as it is shown, from its header.
+
+    Args:
+        content (bytes): A file.
+
+    Returns:
+        tuple[int, int] | None: None if it is no JPEG.
+
+    Raises:
+        OSError: If the JPEG has no end.
+    """
+    if not content.startswith(b'\xff\xd8'):
+        return None
+    stream = io.BytesIO(content)
+    try:
+        header = Image.open(stream)
+    except UnidentifiedImageError:
+        raise OSError('a JPEG without a readable header') from None
+    # Pillow has read up to the pixels. A marker that they cannot contain ends
+    # them, and most files; OpenCV would show grey for what is missing.
+    end = b'\xff\xd9'
+    if not content.endswith(end) and content.find(end, stream.tell()) < 0:
+        raise OSError('a truncated JPEG')
+    width, height = header.size
+    # Orientations 5 to 8 are turned by a quarter when they are decoded.
+    turned = header.getexif().get(EXIF_ORIENTATION, 1) >= 5
+    return (width, height) if turned else (height, width)
+
+
+def check_pixels(content: bytes, shape: Optional[tuple[int, int]]) -> None:
+    """Refuse an image that would fill the memory, before it is decoded.
+
+    Args:
+        content (bytes): A file.
+        shape (tuple[int, int], optional): Its size, if it is known.
+
+    Raises:
+        OSError: If it has more than ``MAX_PIXELS``.
+    """
+    if shape is None:
+        try:
+            with warnings.catch_warnings():  # Pillow's limit is another
+                warnings.simplefilter('ignore')
+                shape = Image.open(io.BytesIO(content)).size
+        except Image.DecompressionBombError as error:
+            raise OSError(str(error)) from None
+        except (OSError, ValueError, SyntaxError):
+            return  # OpenCV may know it
+    if shape[0] * shape[1] > MAX_PIXELS:
+        raise OSError(
+            f'{shape[0] * shape[1]:,} pixels: more than {MAX_PIXELS:,}, which '
+            'is taken for a decompression bomb'
+        )
+
+
+def decode(content: bytes, flag: int) -> np.ndarray:
+    """Decode an image with OpenCV.
+
+    Args:
+        content (bytes): A file.
+        flag (int): How: one of OpenCV's ``IMREAD_*``.
+
+    Returns:
+        ndarray: uint8, (height, width, 3), BGR.
+
+    Raises:
+        OSError: If OpenCV cannot.
+    """
+    image = None
+    if content:
+        try:
+            image = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
+        except cv2.error as error:
+            raise OSError(f'OpenCV: {str(error).strip()}') from error
+    if image is None:
+        raise OSError(
+            'an empty file' if not content else 'not an image OpenCV reads'
+        )
+    return image

@@ -1,0 +1,110 @@
+"""The order of the images, and the seeds of their crops."""
+
+from collections.abc import Iterator, Sized
+from itertools import count
+from typing import Optional
+
+import torch
+from mmengine.dist import get_dist_info, sync_random_seed
+from mmengine.registry import DATA_SAMPLERS
+from torch.utils.data import Sampler
+
+
+class SeededIndex(int):
+    """The index of an image, with what its random crop is drawn from.
+
+    Args:
+        index (int): Index in the dataset.
+        key (tuple[int, ...]): Not negative.
+    """
+
+    key: tuple[int, ...]
+
+    def __new__(cls, index: int, key: tuple[int, ...]) -> 'SeededIndex':
+        draw = super().__new__(cls, index)
+        draw.key = key
+        return draw
+
+    def __reduce__(self) -> tuple:
+        return SeededIndex, (int(self), self.key)
+
+
+@DATA_SAMPLERS.register_module()
+class ReproducibleSampler(Sampler):
+    """Draws images so that training can go on from anywhere.
+
+    Every pass takes each image once, in an order that depends on the seed and
+    the number of the pass. It yields :class:`SeededIndex`, whose crops
+    :class:`~saim_mm.UnlabelledImages` makes reproducible.
+
+    Args:
+        dataset (Sized): The dataset.
+        shuffle (bool): Defaults to True.
+        seed (int, optional): The same in all processes. Defaults to None,
+            MMEngine's.
+        infinite (bool): Whether to go on after a pass, for training by
+            iterations. Defaults to False: a pass for each epoch, in which
+            every process gets the same number of images (some twice).
+    """
+
+    def __init__(
+        self,
+        dataset: Sized,
+        shuffle: bool = True,
+        seed: Optional[int] = None,
+        infinite: bool = False,
+    ) -> None:
+        self.rank, self.world_size = get_dist_info()
+        self.size = len(dataset)
+        self.shuffle = shuffle
+        self.seed = sync_random_seed() if seed is None else seed
+        self.infinite = infinite
+        self.epoch = 0
+        self.num_samples = -(-self.size // self.world_size)
+        self.skipped = 0
+
+    def __len__(self) -> int:
+        """The number of images of an epoch in this process."""
+        return self.num_samples
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the pass.
+
+        Args:
+            epoch (int): Its number, from 0.
+        """
+        if not self.infinite:
+            self.epoch = epoch
+
+    def skip(self, num_samples: int) -> None:
+        """Leave out what has been trained already.
+
+        Args:
+            num_samples (int): How many images of this process the next
+                iteration over this sampler leaves out.
+        """
+        self.skipped = num_samples
+
+    def _indices(self, epoch: int) -> list[int]:
+        """All images in the order of a pass."""
+        if not self.shuffle:
+            return list(range(self.size))
+        generator = torch.Generator().manual_seed(self.seed + epoch)
+        return torch.randperm(self.size, generator=generator).tolist()
+
+    def __iter__(self) -> Iterator[SeededIndex]:
+        """Yield the draws of this process."""
+        total = self.num_samples * self.world_size
+        first = self.rank + self.skipped * self.world_size
+        self.skipped = 0
+        epoch, indices = -1, []
+        for number in count(first, self.world_size):
+            if not self.infinite and number >= total:
+                return
+            # The place in all passes, of `size` images if they go on and of
+            # `total` if not.
+            wanted = number // self.size if self.infinite else self.epoch
+            if wanted != epoch:
+                epoch, indices = wanted, self._indices(wanted)
+            place = number if self.infinite else self.epoch * total + number
+            yield SeededIndex(indices[number % self.size], (self.seed, place))

@@ -1,0 +1,149 @@
+"""LoadRandomResizedCrop: from a file to a crop, several times faster."""
+
+from collections.abc import Sequence
+from typing import Optional, Union
+
+import cv2
+import numpy as np
+import torch
+import torch.nn.functional as F
+from mmengine.registry import TRANSFORMS
+from mmpretrain.datasets import RandomResizedCrop
+
+from ..utils.check import check_arg
+from .images import check_pixels, decode, jpeg_shape, read_file
+
+#: OpenCV's flags that decode a JPEG at 1 / 2, 1 / 4 or 1 / 8 of its size.
+REDUCED = {
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+}
+
+
+@TRANSFORMS.register_module()
+class LoadRandomResizedCrop(RandomResizedCrop):
+    """Load an image, cut a random box out and resize it.
+
+    It does what ``LoadImageFromFile`` and a ``RandomResizedCrop`` with
+    ``backend='pillow'`` do, with the same boxes for the same seed:
+
+    - the resizing is PyTorch's antialiased one on 8-bit pixels, which is
+      written to agree with Pillow's and is faster;
+    - the box is drawn before a JPEG is decoded, and if it is more than twice
+      as large as what is wanted, libjpeg decodes at a half, a quarter or an
+      eighth of the size (by fewer coefficients of its blocks), never below
+      ``reducing_gap`` times what is wanted.
+
+    **Required key:** ``img_path``. **Added keys:** ``img`` (uint8, (height,
+    width, 3), BGR), ``img_shape``, ``ori_shape``.
+
+    Args:
+        scale (int | Sequence[int]): Side, or height and width, in pixels.
+        crop_ratio_range (tuple[float, float]): Area of the box as a share of
+            the image's. Defaults to (0.08, 1.0).
+        aspect_ratio_range (tuple[float, float]): Width by height of the box.
+            Defaults to (3 / 4, 4 / 3).
+        interpolation (str): 'bicubic' or 'bilinear'. Defaults to 'bicubic'.
+        reducing_gap (float): At least 1; as Pillow's argument of that name.
+            ``float('inf')`` always decodes at full size. Defaults to 2.
+        backend_args (dict, optional): Of MMEngine's file backend.
+
+    Raises:
+        ValueError: If an argument is not as above.
+        OSError: If a file is missing, not an image, a truncated JPEG, has more
+            than 2**28 pixels or cannot be read.
+    """
+
+    interpolations = ('bicubic', 'bilinear')
+
+    def __init__(
+        self,
+        scale: Union[int, Sequence[int]],
+        crop_ratio_range: tuple[float, float] = (0.08, 1.0),
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
+        interpolation: str = 'bicubic',
+        reducing_gap: float = 2.0,
+        backend_args: Optional[dict] = None,
+    ) -> None:
+        check_arg(
+            interpolation in self.interpolations,
+            'interpolation',
+            interpolation,
+            f'one of {list(self.interpolations)}',
+        )
+        check_arg(
+            reducing_gap >= 1, 'reducing_gap', reducing_gap, 'at least 1'
+        )
+        super().__init__(
+            scale,
+            crop_ratio_range,
+            aspect_ratio_range,
+            interpolation=interpolation,
+        )
+        self.reducing_gap = reducing_gap
+        self.backend_args = backend_args
+
+    def transform(self, results: dict) -> dict:
+        """Load and crop.
+
+        Args:
+            results (dict): With ``img_path``.
+
+        Returns:
+            dict: With the keys added.
+        """
+        content = read_file(results['img_path'], self.backend_args)
+        shape = jpeg_shape(content)
+        check_pixels(content, shape)
+        image = None
+        if shape is None:  # not a JPEG
+            image = decode(content, cv2.IMREAD_COLOR)
+            shape = image.shape[:2]
+        # The parent looks at the shape of what it is given, nothing else.
+        box = self.rand_crop_params(np.broadcast_to(np.uint8(0), shape))
+        if image is None:
+            image = decode(content, self._flag(box[2:]))
+        results['img'] = self._crop(image, shape, box)
+        results['img_shape'] = results['img'].shape[:2]
+        results['ori_shape'] = shape
+        return results
+
+    def _flag(self, crop: Sequence[int]) -> int:
+        """OpenCV's flag for the smallest size that is large enough."""
+        gap = min(c / s for c, s in zip(crop, self.scale)) / self.reducing_gap
+        for factor, flag in REDUCED.items():
+            if factor <= gap:
+                return flag
+        return cv2.IMREAD_COLOR
+
+    def _crop(
+        self, image: np.ndarray, shape: Sequence[int], box: Sequence[int]
+    ) -> np.ndarray:
+        """Cut a box of the full-sized image out, and resize it."""
+        (top, bottom), (left, right) = (
+            (
+                round(start * decoded / full),
+                round((start + length) * decoded / full),
+            )
+            for start, length, decoded, full in zip(
+                box[:2], box[2:], image.shape, shape
+            )
+        )
+        pixels = torch.from_numpy(image[top:bottom, left:right])
+        pixels = F.interpolate(
+            pixels.permute(2, 0, 1).unsqueeze(0),  # (1, 3, H, W)
+            tuple(self.scale),
+            mode=self.interpolation,
+            antialias=True,
+        )
+        return pixels[0].permute(1, 2, 0).numpy()
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(scale={tuple(self.scale)}, '
+            f'crop_ratio_range={self.crop_ratio_range}, '
+            f'aspect_ratio_range={self.aspect_ratio_range}, '
+            f'interpolation={self.interpolation!r}, '
+            f'reducing_gap={self.reducing_gap})'
+        )

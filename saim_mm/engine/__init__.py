@@ -1,0 +1,1 @@
+"""The runner and what it runs: optimisers, hooks, checks."""

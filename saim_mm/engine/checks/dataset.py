@@ -1,0 +1,65 @@
+"""A look at the data before training."""
+
+import os
+import re
+from pathlib import Path
+
+from mmengine.fileio import list_from_file
+from torch import nn
+from torch.utils.data import Dataset
+
+from ...utils.check import check_within_root
+
+
+def check_dataset(dataset: Dataset, model: nn.Module) -> None:
+    """Compare a dataset with the model's heads, and with the disk.
+
+    Args:
+        dataset (Dataset): For training.
+        model (nn.Module): The model.
+
+    Raises:
+        ValueError: If the number of classes is not that of every head, or
+            one for a classifier.
+        FileNotFoundError: If one of a thousand files of a classification
+            dataset's list is missing.
+    """
+    classes = (getattr(dataset, 'metainfo', None) or {}).get('classes')
+    heads = {
+        name: module.num_classes
+        for name, module in model.named_modules()
+        if re.search(r'(^|[._])head(\.\d+)?$', name)
+        and not name.startswith('rpn_head')
+        and isinstance(getattr(module, 'num_classes', None), int)
+    }
+    if classes is None or not heads:
+        return
+    classifier = 'head' in heads
+    if classifier and len(classes) < 2:
+        raise ValueError(
+            f'train_dataloader.dataset.data_root={dataset.data_root!r}: must '
+            f'hold at least two classes, a folder each; found {list(classes)}'
+        )
+    for name, number in heads.items():
+        if number != len(classes):
+            raise ValueError(
+                f'model.{name}.num_classes={number}: must be {len(classes)}, '
+                'the classes of the training data '
+                f'({", ".join(classes[:5])}{", ..." * (len(classes) > 5)})'
+            )
+    if not classifier:
+        return
+    if dataset.ann_file:
+        field = f'train_dataloader.dataset.ann_file={dataset.ann_file!r}'
+        for line in list_from_file(dataset.ann_file):
+            if line.startswith('/') or '..' in line:
+                path = os.path.join(dataset.img_prefix, line.rsplit(' ', 1)[0])
+                check_within_root(path, dataset.img_prefix, field)
+    for index in range(0, len(dataset), max(1, len(dataset) // 1000)):
+        path = dataset.get_data_info(index).get('img_path', '')
+        if '://' not in path and not Path(path).exists():
+            raise FileNotFoundError(
+                f'{path}: no such file, though '
+                f'train_dataloader.dataset.ann_file={dataset.ann_file!r} '
+                'names it; correct the list, or data_root and data_prefix'
+            )

@@ -1,0 +1,136 @@
+"""A look at the machine before anything is built."""
+
+import logging
+import os
+import re
+from pathlib import Path
+from typing import Optional
+
+import torch
+import torch.distributed
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.logging import print_log
+
+
+def check_precision(optim_wrapper_type: Optional[str]) -> None:
+    """Refuse mixed precision of a kind that there is not here.
+
+    Args:
+        optim_wrapper_type (str, optional): ``optim_wrapper.type``.
+
+    Raises:
+        ValueError: Naming the types that work here.
+    """
+    field = f'optim_wrapper.type={optim_wrapper_type!r}'
+    option = '--cfg-options optim_wrapper.type'
+    if optim_wrapper_type == 'AmpOptimWrapper' and get_device() == 'cpu':
+        raise ValueError(
+            f'{field}: float16 needs a GPU, and PyTorch finds none here. On a '
+            f'CPU leave out --amp, or add {option}=OptimWrapper (float32) or '
+            '=BFloat16OptimWrapper'
+        )
+    if optim_wrapper_type != 'BFloat16OptimWrapper':
+        return
+    if get_device() == 'cuda' and not torch.cuda.is_bf16_supported():
+        raise ValueError(
+            f'{field}: {torch.cuda.get_device_name()} has no bfloat16; train '
+            f'in float16: {option}=AmpOptimWrapper'
+        )
+    if get_device() == 'cpu' and not cpu_has_bfloat16():
+        print_log(
+            f'{field}: this CPU has no bfloat16 instructions, so float32 is '
+            f'faster: {option}=OptimWrapper',
+            logger='current',
+            level=logging.WARNING,
+        )
+
+
+def cpu_has_bfloat16() -> bool:
+    """Whether the CPU multiplies bfloat16 in hardware, on Linux."""
+    path = Path('/proc/cpuinfo')
+    flags = path.read_text() if path.exists() else ''
+    return bool(re.search(r'\b(avx512_bf16|amx_bf16|bf16)\b', flags))
+
+
+def check_machine(cfg: Config) -> None:
+    """Check a config for this machine, and adapt it to one without GPUs.
+
+    Args:
+        cfg (Config): The config, see :func:`prepare_for_cpu`.
+
+    Raises:
+        ValueError: If it asks for GPUs that are not there.
+    """
+    if get_device() == 'cpu':
+        prepare_for_cpu(cfg)
+    rank, gpus = int(os.getenv('LOCAL_RANK', 0)), torch.cuda.device_count()
+    if 0 < gpus <= rank:
+        raise ValueError(
+            f'{os.getenv("LOCAL_WORLD_SIZE")} processes were launched on '
+            f'this machine, one for each GPU: must be at most {gpus}, '
+            'the GPUs that PyTorch finds here'
+        )
+
+
+def prepare_for_cpu(cfg: Config) -> None:
+    """Check a config for a machine without an accelerator, and adapt it.
+
+    Args:
+        cfg (Config): The config. The settings of distributed training are
+            changed in place if processes were launched.
+
+    Raises:
+        ValueError: If GPUs are asked for.
+    """
+    gpus = gpus_asked_of_mim(parent_command())
+    if gpus:
+        raise ValueError(
+            f'--gpus {gpus}: PyTorch finds no GPU here '
+            f'(torch {torch.__version__}). Train on the CPU with --gpus 0, or '
+            'check the driver with nvidia-smi'
+        )
+
+    launcher = cfg.get('launcher', 'none')
+    if launcher == 'slurm':
+        raise ValueError(
+            "launcher='slurm': the nodes need GPUs, and PyTorch "
+            'finds none here; on CPUs use tools/dist_train.sh'
+        )
+    if launcher == 'pytorch':
+        if not torch.distributed.is_initialized():
+            # MMEngine selects a CUDA device before it initialises.
+            torch.distributed.init_process_group(backend='gloo')
+            if torch.distributed.get_rank() == 0:
+                print_log(
+                    'No GPU: the processes train on CPUs, through gloo',
+                    logger='current',
+                )
+        if cfg.get('model_wrapper_cfg') is None:
+            cfg.model_wrapper_cfg = dict(
+                type='MMDistributedDataParallel', device_ids=None
+            )
+
+
+def parent_command() -> str:
+    """Command line of the process that started this one, on Linux."""
+    path = Path(f'/proc/{os.getppid()}/cmdline')
+    return path.read_text().replace('\0', ' ') if path.exists() else ''
+
+
+def gpus_asked_of_mim(command: str) -> int:
+    """How many GPUs a ``mim train`` command asks for.
+
+    ``mim train --gpus N`` does not hand N on to the training script unless it
+    launches N processes, so a missing GPU would go unnoticed.
+
+    Args:
+        command (str): A command line.
+
+    Returns:
+        int: N, or 0 if it is no ``mim train`` with GPUs.
+    """
+    if not re.search(r'\bmim\b.* (train|test|run) ', command):
+        return 0
+    found = re.search(r' (?:--gpus|-G)[ =](\d+)', command)
+    return int(found.group(1)) if found else 0

@@ -1,0 +1,215 @@
+"""SafeCheckpointHook: nothing that happens in weeks of training loses much."""
+
+import shutil
+import signal
+import threading
+from pathlib import Path
+from typing import Any, Optional
+
+import torch
+from mmengine.dist import all_reduce, is_main_process
+from mmengine.hooks import CheckpointHook
+from mmengine.registry import HOOKS
+from mmengine.runner import EpochBasedTrainLoop, Runner
+
+from ...checkpoint.atomic import atomic_write
+from ...utils.check import check_arg
+from ...utils.dist import unwrap_model
+from ..resume import INTERRUPTED, batch_size_of
+
+#: Exit status after SIGTERM, as shells have it: 128 + 15.
+TERMINATED = 143
+
+
+@HOOKS.register_module()
+class SafeCheckpointHook(CheckpointHook):
+    """MMEngine's ``CheckpointHook``, for what happens in weeks.
+
+    It writes the new checkpoint, then the pointer to it, then removes the
+    oldest, so there is always one that is whole. (:class:`SAIMRunner` writes
+    them beside their place and renames them.) On SIGTERM or SIGUSR1, which
+    clusters send before they stop a job, it saves ``interrupted.pth`` after
+    the current iteration and leaves with status 143; ``--resume`` goes on from
+    there. Before training it looks whether the folder can be written, and
+    whether the disk has room.
+
+    Args:
+        keep_every (int, optional): Checkpoints of multiples of this many
+            epochs (iterations) are never removed. Defaults to None.
+        **kwargs: As for MMEngine's ``CheckpointHook``; ``max_keep_ckpts`` is
+            how many of the last are kept.
+
+    Raises:
+        ValueError: If ``keep_every`` is not positive.
+        OSError: Before training, if the folder cannot be written or the disk
+            has no room for one checkpoint.
+    """
+
+    def __init__(self, *args, keep_every: Optional[int] = None, **kwargs):
+        check_arg(
+            keep_every is None or keep_every > 0,
+            'default_hooks.checkpoint.keep_every',
+            keep_every,
+            'positive, or None',
+        )
+        super().__init__(*args, **kwargs)
+        self.keep_every = keep_every
+        self.signal: Optional[int] = None
+        self.handlers: dict[int, Any] = {}
+
+    def before_train(self, runner: Runner) -> None:
+        """Look at the disk, and listen for signals.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        super().before_train(runner)
+        if is_main_process() and '://' not in self.out_dir:
+            self._check_disk(runner)
+        self.signal = None
+        if threading.current_thread() is threading.main_thread():
+            self.handlers = {
+                number: signal.signal(number, self.handle_signal)
+                for number in (signal.SIGTERM, signal.SIGUSR1)
+            }
+
+    def after_train(self, runner: Runner) -> None:
+        """Listen no more.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        for number, handler in self.handlers.items():
+            signal.signal(number, handler)
+        self.handlers = {}
+        super().after_train(runner)
+
+    def handle_signal(self, number: int, _: Any) -> None:
+        self.signal = number
+
+    def _check_disk(self, runner: Runner) -> None:
+        """Refuse a folder that checkpoints cannot be written to."""
+        folder = Path(self.out_dir)
+        field = f'work_dir={str(folder)!r}'
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            atomic_write(folder / '.can_be_written', b'')
+            (folder / '.can_be_written').unlink()
+        except OSError as error:
+            raise OSError(
+                f'{field}: cannot be written, so no checkpoint could be kept '
+                f'({error}); set another with --work-dir'
+            ) from error
+        # Weights, and AdamW's two averages of those that are trained.
+        size = sum(
+            p.numel() * p.element_size() * (3 if p.requires_grad else 1)
+            for p in unwrap_model(runner.model).parameters()
+        )
+        free = shutil.disk_usage(folder).free
+        number = max(self.max_keep_ckpts, 0) + 1
+        message = (
+            f'{field}: the disk has {free / 2**30:.2f} GiB left, and a '
+            f'checkpoint takes {size / 2**30:.2f}'
+        )
+        if free < size:
+            raise OSError(f'{message}; free some, or set another --work-dir')
+        if free < number * size:
+            runner.logger.warning(
+                f'{message}, of which {number} are on it at a time'
+            )
+
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Save, and leave if a signal came.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Number of the batch.
+            data_batch (dict, optional): Not used.
+            outputs (dict, optional): Not used.
+        """
+        super().after_train_iter(runner, batch_idx, data_batch, outputs)
+        came = self.signal is not None
+        if runner.world_size > 1:
+            # All have to agree, and asking in every iteration would cost.
+            if (runner.iter + 1) % 10:
+                return
+            flag = torch.tensor(float(came))
+            all_reduce(flag, op='max')
+            came = bool(flag)
+        if came:
+            self.save_and_exit(runner, batch_idx)
+
+    def save_and_exit(self, runner: Runner, batch_idx: int) -> None:
+        done = runner.iter + 1
+        meta = dict(epoch=runner.epoch, iter=done)
+        loop = runner.train_loop
+        if isinstance(loop, EpochBasedTrainLoop):
+            # How much of this epoch --resume leaves out, in images of all.
+            batch_size = batch_size_of(loop.dataloader) * runner.world_size
+            epoch, before = getattr(runner, 'left_out', (0, 0))
+            meta['images_of_epoch'] = (batch_idx + 1) * batch_size + (
+                before if epoch == runner.epoch else 0
+            )
+        self._save(runner, INTERRUPTED, meta=meta, by_epoch=False)
+        runner.logger.warning(
+            f'Received signal {self.signal or "in another process"}: saved '
+            f'{self.out_dir}/{INTERRUPTED} after iteration {done}; --resume '
+            'goes on from there'
+        )
+        raise SystemExit(TERMINATED)
+
+    def _save(self, runner: Runner, filename: str, **kwargs) -> None:
+        """Save a checkpoint, then write MMEngine's pointer to it, whole."""
+        # It is part of what is saved.
+        self.last_ckpt = self.file_backend.join_path(self.out_dir, filename)
+        runner.message_hub.update_info('last_ckpt', self.last_ckpt)
+        runner.save_checkpoint(
+            self.out_dir, filename, backend_args=self.backend_args, **kwargs
+        )
+        if is_main_process():
+            atomic_write(
+                Path(runner.work_dir, 'last_checkpoint'),
+                self.last_ckpt.encode(),
+            )
+
+    def _save_checkpoint_with_step(
+        self, runner: Runner, step: int, meta: dict
+    ) -> None:
+        """MMEngine's, which removes the oldest before it writes the new."""
+        outdated = None
+        if self.max_keep_ckpts > 0 and step not in self.keep_ckpt_ids:
+            ids = self.keep_ckpt_ids
+            if len(ids) == self.max_keep_ckpts:
+                outdated = ids.popleft()
+            ids.append(step)
+            runner.message_hub.update_info('keep_ckpt_ids', list(ids))
+        self._save(
+            runner,
+            self.filename_tmpl.format(step),
+            file_client_args=self.file_client_args,
+            save_optimizer=self.save_optimizer,
+            save_param_scheduler=self.save_param_scheduler,
+            meta=meta,
+            by_epoch=self.by_epoch,
+            **self.args,
+        )
+        if not is_main_process():
+            return
+        if outdated and (not self.keep_every or outdated % self.keep_every):
+            self._remove(self.filename_tmpl.format(outdated))
+        self._remove(INTERRUPTED)
+
+    def _remove(self, filename: str) -> None:
+        path = self.file_backend.join_path(self.out_dir, filename)
+        # What a power failure left first, as it counts without the other.
+        for name in (f'{path}.old', path):
+            if self.file_backend.isfile(name):
+                self.file_backend.remove(name)
+            elif self.file_backend.isdir(name):  # of fsdp
+                self.file_backend.rmtree(name)

@@ -1,0 +1,99 @@
+"""ReconstructionHook: pictures to watch training by."""
+
+from typing import Optional
+
+import torch
+from mmengine.dist import master_only
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS
+from mmengine.runner import Runner
+
+from ...models.order import PredictionOrder
+from ...utils.check import check_arg
+from ...utils.dist import unwrap_model
+from ...utils.seed import temp_seed
+
+
+@HOOKS.register_module()
+class ReconstructionHook(Hook):
+    """Write reconstructions into the visualiser's backends.
+
+    The images are the first of the run's first batch, and their order is one
+    and the same all along; nothing random of the training is touched. Local
+    files, TensorBoard and W&B take them as ``reconstruction``.
+
+    Args:
+        interval (int): Iterations between two pictures. Defaults to 1000.
+        num_images (int): How many images at most. Defaults to 8.
+
+    Raises:
+        ValueError: If an argument is not positive, or the model is none of
+            pre-training.
+    """
+
+    priority = 'LOW'
+
+    def __init__(self, interval: int = 1000, num_images: int = 8) -> None:
+        for name, value in dict(
+            interval=interval, num_images=num_images
+        ).items():
+            check_arg(
+                isinstance(value, int) and value > 0,
+                f'ReconstructionHook.{name}',
+                value,
+                'a positive integer',
+            )
+        self.interval = interval
+        self.num_images = num_images
+        self.images = None
+
+    def before_train(self, runner: Runner) -> None:
+        """Refuse a model that predicts no patches.
+
+        Args:
+            runner (Runner): The runner.
+        """
+        check_arg(
+            hasattr(unwrap_model(runner.model), 'predict_patches'),
+            'custom_hooks',
+            'ReconstructionHook',
+            'left out of what is no pre-training: the model has no decoder',
+        )
+
+    @master_only
+    def after_train_iter(
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Optional[dict] = None,
+        outputs: Optional[dict] = None,
+    ) -> None:
+        """Draw, if it is time.
+
+        Args:
+            runner (Runner): The runner.
+            batch_idx (int): Number of the batch.
+            data_batch (dict): From the loader: ``inputs``, uint8, BGR.
+            outputs (dict): Not used.
+        """
+        if self.images is None:
+            inputs = list(data_batch['inputs'][: self.num_images])
+            self.images = torch.stack(inputs).flip(1).float()  # RGB
+        if not self.every_n_train_iters(runner, self.interval):
+            return
+        # matplotlib is loaded when there is something to draw.
+        from ...visualization.figures import figure_to_array
+        from ...visualization.reconstruction import draw_reconstructions
+
+        model = unwrap_model(runner.model)
+        device = next(model.parameters()).device
+        with temp_seed((0,)):
+            order = model.sample_order(self.images)
+        order = PredictionOrder(order.indices.to(device), order.segment_length)
+        training = model.training
+        model.eval()
+        figure = draw_reconstructions(model, self.images, [order])
+        model.train(training)
+        runner.visualizer.add_image(
+            'reconstruction', figure_to_array(figure), step=runner.iter + 1
+        )

@@ -1,0 +1,1 @@
+"""The method: backbone, decoder, head, target, order."""

@@ -1,0 +1,120 @@
+"""SAIMHead: prediction of the pixels and loss."""
+
+from typing import Optional
+
+from mmengine.model import BaseModule, ModuleList
+from mmengine.registry import MODELS
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from torch import Tensor, nn
+
+from ..utils.check import check_arg
+from .layers import TransformerBlock, xavier_linear
+
+
+@MODELS.register_module()
+class SAIMHead(BaseModule):
+    """Predicts the pixels of patches from the query stream (Eq. 6).
+
+    Args:
+        arch (dict): Architecture of the encoder. :class:`~saim_mm.SAIM` fills
+            it in, and the next two.
+        patch_size (int): Side of a patch in pixels.
+        in_channels (int): Channels of the image.
+        predictor (str): 'mlp' (one hidden layer of 4 C channels, GELU),
+            'linear', or 'transformer' (two causal transformer blocks and a
+            linear layer). Defaults to 'mlp'.
+        loss (dict, optional): A loss of prediction and target. Defaults to
+            None, ``dict(type='PixelReconstructionLoss', criterion='L2')``:
+            the mean squared error over all patches and pixels. ``'L1'`` is
+            the other criterion.
+        init_cfg (dict, optional): MMEngine's initialisation config.
+
+    Raises:
+        ValueError: If ``predictor`` or the loss is unknown.
+    """
+
+    predictors = ('linear', 'mlp', 'transformer')
+
+    def __init__(
+        self,
+        arch: dict,
+        patch_size: int,
+        in_channels: int = 3,
+        predictor: str = 'mlp',
+        loss: Optional[dict] = None,
+        init_cfg: Optional[dict] = None,
+    ) -> None:
+        super().__init__(init_cfg)
+        check_arg(
+            predictor in self.predictors,
+            'predictor',
+            predictor,
+            f'one of {list(self.predictors)}',
+        )
+        channels = arch['embed_dims']
+        pixels = patch_size**2 * in_channels
+        self.blocks = ModuleList()
+        if predictor == 'mlp':
+            self.predictor = nn.Sequential(
+                nn.Linear(channels, 4 * channels),
+                nn.GELU(),
+                nn.Linear(4 * channels, pixels),
+            )
+        elif predictor == 'linear':
+            self.predictor = nn.Linear(channels, pixels)
+        else:
+            self.blocks.extend(
+                TransformerBlock(
+                    channels, arch['num_heads'], arch['feedforward_channels']
+                )
+                for _ in range(2)
+            )
+            # Pre-norm blocks leave their sum un-normalised.
+            self.predictor = nn.Sequential(
+                nn.LayerNorm(channels, eps=1e-6), nn.Linear(channels, pixels)
+            )
+        self.loss_module = self.build_loss(
+            loss or dict(type='PixelReconstructionLoss', criterion='L2')
+        )
+
+    @staticmethod
+    def build_loss(loss: dict) -> nn.Module:
+        """Build the loss, naming what is known if it is not."""
+        try:
+            return MMPRETRAIN_MODELS.build(loss)
+        except (KeyError, NotImplementedError) as error:
+            raise ValueError(
+                f'loss={dict(loss)}: must be dict(type='
+                "'PixelReconstructionLoss', criterion='L1' or 'L2') or "
+                'another registered loss of prediction and target'
+            ) from error
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        self.predictor.apply(xavier_linear)
+
+    def forward(self, query: Tensor) -> Tensor:
+        """Predict.
+
+        Args:
+            query (Tensor): Normalised query stream in the prediction order,
+                (B, L, C).
+
+        Returns:
+            Tensor: Predicted pixels, (B, L, patch_size ** 2 * in_channels).
+        """
+        for block in self.blocks:
+            query = block(query, is_causal=True)
+        return self.predictor(query)
+
+    def loss(self, pred: Tensor, target: Tensor) -> Tensor:
+        """Compare predictions with the target (Eq. 2 and 7).
+
+        Args:
+            pred (Tensor): (B, L, P).
+            target (Tensor): (B, L, P), in the same order.
+
+        Returns:
+            Tensor: A scalar.
+        """
+        return self.loss_module(pred, target)

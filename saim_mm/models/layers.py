@@ -1,0 +1,331 @@
+"""The transformer block that encoder, decoder and prediction head share."""
+
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+import torch.utils.checkpoint
+from mmcv.cnn.bricks import DropPath
+from mmcv.cnn.bricks.transformer import FFN
+from mmengine.model import BaseModule
+from mmpretrain.models.backbones.vit_sam import (
+    window_partition,
+    window_unpartition,
+)
+from torch import Tensor, nn
+
+from ..utils.check import check_arg
+
+
+class Attention(BaseModule):
+    """Multi-head attention of a stream to itself or to another stream.
+
+    Its parameters have the names and shapes of mmpretrain's
+    ``MultiheadAttention``, and of ``ViTSAM``'s for relative positions.
+
+    Args:
+        embed_dims (int): Channels C of both streams.
+        num_heads (int): Number of heads; divides ``embed_dims``.
+        qkv_bias (bool): Whether queries, keys and values have a bias.
+            Defaults to True.
+        window_size (int): On a grid of patches, side of the windows that
+            attend within themselves (ViTDet, Sec. 3); 0: the whole grid
+            attends. Defaults to 0.
+        rel_pos_grid (tuple[int, int], optional): Rows and columns of patches
+            for which to learn a decomposed relative position bias (MViTv2,
+            Eq. 4 and 5); that of another grid is interpolated. Defaults to
+            None, no such bias.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        qkv_bias: bool = True,
+        window_size: int = 0,
+        rel_pos_grid: Optional[tuple[int, int]] = None,
+    ) -> None:
+        super().__init__()
+        check_arg(
+            embed_dims % num_heads == 0,
+            'num_heads',
+            num_heads,
+            f'a divisor of embed_dims={embed_dims}',
+        )
+        self.num_heads = num_heads
+        self.window_size = window_size
+        self.qkv = nn.Linear(embed_dims, 3 * embed_dims, bias=qkv_bias)
+        self.proj = nn.Linear(embed_dims, embed_dims)
+        self.use_rel_pos = rel_pos_grid is not None
+        if self.use_rel_pos:
+            if window_size:
+                rel_pos_grid = (window_size, window_size)
+            self.rel_pos_h, self.rel_pos_w = (
+                nn.Parameter(
+                    torch.zeros(2 * size - 1, embed_dims // num_heads)
+                )
+                for size in rel_pos_grid
+            )
+
+    def init_weights(self) -> None:
+        """Xavier-uniform, with q, k and v as three matrices of their own."""
+        super().init_weights()
+        for weight in (*self.qkv.weight.chunk(3), self.proj.weight):
+            nn.init.xavier_uniform_(weight)
+        for linear in (self.qkv, self.proj):
+            if linear.bias is not None:
+                nn.init.zeros_(linear.bias)
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Optional[Tensor] = None,
+        is_causal: bool = False,
+        grid: Optional[tuple[int, int]] = None,
+        mask: Optional[Tensor] = None,
+    ) -> Tensor:
+        """Attend from ``x`` to ``context``.
+
+        Args:
+            x (Tensor): (B, T, C), gives the queries.
+            context (Tensor, optional): (B, T', C), gives keys and values.
+                Defaults to None, then ``x`` does.
+            is_causal (bool): Whether query t sees the keys 1..t only.
+                Defaults to False.
+            grid (tuple[int, int], optional): Rows and columns of the patches
+                in ``x``, which are its last rows * columns tokens; windows
+                and relative positions need it. Defaults to None.
+            mask (Tensor, optional): bool, (T, T'), whether a query sees a key.
+                Defaults to None.
+
+        Returns:
+            Tensor: (B, T, C).
+        """
+        padded = None  # rows and columns after padding to whole windows
+        if context is not None:
+            channels = x.shape[-1]
+            split = (channels, 2 * channels)
+            q_weight, kv_weight = self.qkv.weight.split(split)
+            q_bias, kv_bias = (
+                (None, None)
+                if self.qkv.bias is None
+                else self.qkv.bias.split(split)
+            )
+            q = F.linear(x, q_weight, q_bias)
+            k, v = F.linear(context, kv_weight, kv_bias).chunk(2, dim=-1)
+        elif grid is not None and self.window_size:
+            # ViTDet pads the tokens with zeros, which the projection turns
+            # into its bias: the same, and the padding is not multiplied.
+            qkv, padded = window_partition(
+                F.linear(x, self.qkv.weight).unflatten(1, grid),
+                self.window_size,
+            )  # (B, T, 3C) -> (B * windows, window_size, window_size, 3C)
+            qkv = qkv.flatten(1, 2)
+            if self.qkv.bias is not None:
+                qkv = qkv + self.qkv.bias.to(qkv.dtype)
+            q, k, v = qkv.chunk(3, dim=-1)
+        else:
+            q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, T, C) each
+        # (B, T, C) -> (B, heads, T, C / heads)
+        q, k, v = (
+            t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
+            for t in (q, k, v)
+        )
+        scale = q.shape[-1] ** -0.5
+        channels = v.shape[-1]
+        if grid is not None and self.use_rel_pos:
+            inside = (self.window_size,) * 2 if padded else grid
+            q, k, v = self.add_rel_pos(q, k, v, inside)
+        x = F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=is_causal, scale=scale
+        )
+        x = x[..., :channels].transpose(1, 2).flatten(2)
+        if padded:
+            size = self.window_size
+            x = window_unpartition(
+                x.unflatten(1, (size, size)), size, padded, grid
+            ).flatten(1, 2)  # -> (B, T, C)
+        return self.proj(x)
+
+    def add_rel_pos(
+        self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Let the product of queries and keys contain the position bias.
+
+        The bias of query (i, j) and key (k, l) is q R_h(i - k) + q R_w(j - l).
+        Behind each query come its products with all rows and all columns,
+        behind each key ones at its row and its column, so that fused kernels,
+        which take no bias or materialise it, compute the sum.
+
+        Args:
+            q, k, v (Tensor): (B, heads, T, d). The last rows * columns tokens
+                are patches; those before have no position.
+            grid (tuple[int, int]): Rows and columns.
+
+        Returns:
+            tuple: The three, (B, heads, T, d + rows + columns).
+        """
+        rows, columns = grid
+        extra = q.shape[2] - rows * columns
+        r_h, r_w = (
+            relative_positions(table, size)  # (size, size, d)
+            for table, size in (
+                (self.rel_pos_h, rows),
+                (self.rel_pos_w, columns),
+            )
+        )
+        patches = q[:, :, extra:].unflatten(2, grid)
+        bias = torch.cat(
+            [
+                torch.einsum('nhijd,ikd->nhijk', patches, r_h.to(q.dtype)),
+                torch.einsum('nhijd,jld->nhijl', patches, r_w.to(q.dtype)),
+            ],
+            dim=-1,
+        ).flatten(2, 3)  # (B, heads, rows * columns, rows + columns)
+        eye = [torch.eye(n, dtype=k.dtype, device=k.device) for n in grid]
+        place = torch.cat(
+            [
+                eye[0].repeat_interleave(columns, dim=0),
+                eye[1].repeat(rows, 1),
+            ],
+            dim=1,
+        )  # (rows * columns, rows + columns)
+        bias, place = (F.pad(t, (0, 0, extra, 0)) for t in (bias, place))
+        scale = q.shape[-1] ** -0.5  # the kernel will multiply by it
+        q = torch.cat([q, bias / scale], dim=-1)
+        k = torch.cat([k, place.expand(*k.shape[:2], -1, -1)], dim=-1)
+        return q, k, F.pad(v, (0, rows + columns))
+
+
+def relative_positions(table: Tensor, size: int) -> Tensor:
+    """Look up the vector of every pair of positions on an axis.
+
+    Args:
+        table (Tensor): (2 * n - 1, d), of the distances 1 - n to n - 1.
+        size (int): Positions; the table is interpolated if that is not n.
+
+    Returns:
+        Tensor: (size, size, d), at (i, k) that of the distance i - k.
+    """
+    if len(table) != 2 * size - 1:
+        table = resize_rel_pos(table, 2 * size - 1)
+    position = torch.arange(size, device=table.device)
+    return table[position[:, None] - position + size - 1]
+
+
+def resize_rel_pos(table: Tensor, length: int) -> Tensor:
+    """Interpolate a table of relative positions linearly, as ViTDet does.
+
+    Args:
+        table (Tensor): (n, d).
+        length (int): Distances wanted.
+
+    Returns:
+        Tensor: (length, d).
+    """
+    return F.interpolate(table.T[None], size=length, mode='linear')[0].T
+
+
+class TransformerBlock(BaseModule):
+    """Pre-norm transformer block: attention, then MLP (Eq. 4 and 5).
+
+    Its parameters have the names and shapes of mmpretrain's
+    ``TransformerEncoderLayer``. As a decoder block it normalises query stream
+    and context with one and the same LayerNorm.
+
+    Args:
+        embed_dims (int): Channels C.
+        num_heads (int): Number of attention heads.
+        feedforward_channels (int): Hidden channels of the MLP.
+        drop_path_rate (float): Stochastic depth rate. Defaults to 0.
+        qkv_bias (bool): Whether queries, keys and values have a bias.
+            Defaults to True.
+        with_cp (bool): Whether the backward pass computes the block again
+            rather than keep its activations. Defaults to False.
+        window_size (int): As for :class:`Attention`. Defaults to 0.
+        rel_pos_grid (tuple[int, int], optional): As for :class:`Attention`.
+            Defaults to None.
+    """
+
+    def __init__(
+        self,
+        embed_dims: int,
+        num_heads: int,
+        feedforward_channels: int,
+        drop_path_rate: float = 0.0,
+        qkv_bias: bool = True,
+        with_cp: bool = False,
+        window_size: int = 0,
+        rel_pos_grid: Optional[tuple[int, int]] = None,
+    ) -> None:
+        super().__init__()
+        self.with_cp = with_cp
+        self.ln1 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.attn = Attention(
+            embed_dims, num_heads, qkv_bias, window_size, rel_pos_grid
+        )
+        self.drop_path = DropPath(drop_path_rate)
+        self.ln2 = nn.LayerNorm(embed_dims, eps=1e-6)
+        self.ffn = FFN(
+            embed_dims,
+            feedforward_channels,
+            act_cfg=dict(type='GELU'),
+            dropout_layer=dict(type='DropPath', drop_prob=drop_path_rate),
+        )
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        self.ffn.apply(xavier_linear)
+
+    def forward(
+        self,
+        x: Tensor,
+        context: Optional[Tensor] = None,
+        is_causal: bool = False,
+        grid: Optional[tuple[int, int]] = None,
+        mask: Optional[Tensor] = None,
+    ) -> Tensor:
+        """Update a stream.
+
+        Args:
+            x (Tensor): (B, T, C).
+            context (Tensor, optional): (B, T', C), the stream to attend to.
+                Defaults to None, then ``x`` attends to itself.
+            is_causal (bool): Whether token t sees the tokens 1..t only.
+                Defaults to False.
+            grid (tuple[int, int], optional): As for :class:`Attention`.
+                Defaults to None.
+            mask (Tensor, optional): As for :class:`Attention`. Defaults to
+                None.
+
+        Returns:
+            Tensor: (B, T, C).
+        """
+        arguments = (x, context, is_causal, grid, mask)
+        if self.with_cp and self.training:
+            return torch.utils.checkpoint.checkpoint(
+                self._forward, *arguments, use_reentrant=False
+            )
+        return self._forward(*arguments)
+
+    def _forward(
+        self,
+        x: Tensor,
+        context: Optional[Tensor],
+        is_causal: bool,
+        grid: Optional[tuple[int, int]],
+        mask: Optional[Tensor],
+    ) -> Tensor:
+        if context is not None:
+            context = self.ln1(context)
+        x = x + self.drop_path(
+            self.attn(self.ln1(x), context, is_causal, grid, mask)
+        )
+        return self.ffn(self.ln2(x), identity=x)
+
+
+def xavier_linear(module: nn.Module) -> None:
+    """Initialise a linear layer: Xavier-uniform weight, zero bias."""
+    if isinstance(module, nn.Linear):
+        nn.init.xavier_uniform_(module.weight)
+        nn.init.zeros_(module.bias)

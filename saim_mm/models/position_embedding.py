@@ -1,0 +1,29 @@
+"""The fixed sine-cosine position embedding."""
+
+import torch
+from torch import Tensor
+
+
+def sincos_position_embedding(
+    grid: tuple[int, int], embed_dims: int
+) -> Tensor:
+    """Fixed 2-D sine-cosine position embedding, as MAE's and the authors'.
+
+    The first half of the channels encodes the column, the second half the
+    row (mmpretrain's helper has the halves the other way round).
+
+    Args:
+        grid (tuple[int, int]): Rows and columns of patches.
+        embed_dims (int): Channels C, a multiple of 4.
+
+    Returns:
+        Tensor: (rows * columns, C), patches in row-major order.
+    """
+    rows, columns = (torch.arange(n, dtype=torch.float64) for n in grid)
+    row, column = torch.meshgrid(rows, columns, indexing='ij')
+    quarter = embed_dims // 4
+    omega = 10000 ** (-torch.arange(quarter, dtype=torch.float64) / quarter)
+    angles = [x.reshape(-1, 1) * omega for x in (column, row)]  # (L, C/4)
+    return torch.cat(
+        [f(a) for a in angles for f in (torch.sin, torch.cos)], dim=1
+    ).to(torch.get_default_dtype())

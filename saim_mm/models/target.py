@@ -1,0 +1,155 @@
+"""SmoothedPatchTarget: what the predictions are compared with."""
+
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from mmengine.model import BaseModule
+from mmengine.registry import MODELS
+from torch import Tensor
+
+from ..utils.check import check_arg
+
+
+def patchify(images: Tensor, patch_size: int) -> Tensor:
+    """Cut images into patches.
+
+    Args:
+        images (Tensor): (B, C, H, W), H and W multiples of ``patch_size`` p.
+        patch_size (int): Side of a patch in pixels.
+
+    Returns:
+        Tensor: (B, L, p * p * C), patches in raster order, pixels ordered by
+        row in the patch, column in the patch, channel.
+    """
+    b, c, h, w = images.shape
+    p = patch_size
+    x = images.reshape(b, c, h // p, p, w // p, p)
+    return x.permute(0, 2, 4, 3, 5, 1).reshape(b, -1, p * p * c)
+
+
+def unpatchify(
+    patches: Tensor, patch_size: int, grid: tuple[int, int]
+) -> Tensor:
+    """Put patches together; the inverse of :func:`patchify`.
+
+    Args:
+        patches (Tensor): (B, L, p * p * C).
+        patch_size (int): Side p of a patch in pixels.
+        grid (tuple[int, int]): Rows and columns of patches.
+
+    Returns:
+        Tensor: (B, C, H, W).
+    """
+    p, (rows, columns) = patch_size, grid
+    x = patches.unflatten(-1, (p, p, -1)).unflatten(1, (rows, columns))
+    return x.permute(0, 5, 1, 3, 2, 4).reshape(
+        len(patches), -1, rows * p, columns * p
+    )
+
+
+@MODELS.register_module()
+class SmoothedPatchTarget(BaseModule):
+    """Target of SAIM (Eq. 7): Gaussian blur, patches, normalisation.
+
+    Args:
+        patch_size (int): Side of a patch in pixels. :class:`~saim_mm.SAIM`
+            fills it in.
+        kernel_size (int, optional): Side of the Gaussian kernel in pixels, an
+            odd number. None for no blur. Defaults to 9.
+        sigma (float): Standard deviation of the Gaussian in pixels, positive.
+            Defaults to 1.
+        normalize (bool): Whether each patch is normalised by the mean and the
+            unbiased variance of its own pixels. Defaults to True.
+
+    Raises:
+        ValueError: If ``kernel_size`` or ``sigma`` is not as above.
+    """
+
+    def __init__(
+        self,
+        patch_size: int,
+        kernel_size: Optional[int] = 9,
+        sigma: float = 1.0,
+        normalize: bool = True,
+    ) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+        self.normalize = normalize
+        kernel = None
+        if kernel_size is not None:
+            check_arg(
+                isinstance(kernel_size, int)
+                and kernel_size > 0
+                and kernel_size % 2 == 1,
+                'kernel_size',
+                kernel_size,
+                'an odd positive integer, or None for no blur',
+            )
+            check_arg(
+                isinstance(sigma, (int, float)) and sigma > 0,
+                'sigma',
+                sigma,
+                'positive (pixels); for no blur set kernel_size=None',
+            )
+            offset = torch.arange(kernel_size) - kernel_size // 2
+            kernel = torch.exp(-(offset.double() ** 2) / (2 * sigma**2))
+            kernel = (kernel / kernel.sum()).to(torch.get_default_dtype())
+        # One axis of the Gaussian: in 2-D it is the outer product of two.
+        self.register_buffer('kernel', kernel, persistent=False)
+
+    def blur(self, images: Tensor) -> Tensor:
+        """Smooth images, with zeros beyond their borders.
+
+        Args:
+            images (Tensor): (B, C, H, W).
+
+        Returns:
+            Tensor: (B, C, H, W).
+        """
+        if self.kernel is None:
+            return images
+        channels, size = images.shape[1], len(self.kernel)
+        for shape in ((size, 1), (1, size)):
+            weight = self.kernel.reshape(1, 1, *shape).expand(
+                channels, -1, -1, -1
+            )
+            images = F.conv2d(
+                images,
+                weight,
+                padding=(shape[0] // 2, shape[1] // 2),
+                groups=channels,
+            )
+        return images
+
+    @staticmethod
+    def statistics(patches: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and standard deviation that a patch is normalised with.
+
+        Args:
+            patches (Tensor): (B, L, P).
+
+        Returns:
+            tuple[Tensor, Tensor]: (B, L, 1) each.
+        """
+        mean = patches.mean(dim=-1, keepdim=True)
+        var = patches.var(dim=-1, keepdim=True)  # unbiased
+        return mean, (var + 1e-6).sqrt()
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> Tensor:
+        """Compute the target.
+
+        Args:
+            images (Tensor): (B, C, H, W), normalised as for the backbone.
+
+        Returns:
+            Tensor: (B, L, p * p * C), in raster order.
+        """
+        # Autocast would blur in half precision.
+        with torch.autocast(images.device.type, enabled=False):
+            patches = patchify(self.blur(images), self.patch_size)
+            if self.normalize:
+                mean, std = self.statistics(patches)
+                patches = (patches - mean) / std
+        return patches

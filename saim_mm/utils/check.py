@@ -1,0 +1,43 @@
+"""Errors that name the field, its value and what would be right."""
+
+import os
+from typing import Any
+
+
+def check_arg(condition: bool, field: str, value: Any, right: str) -> None:
+    """Refuse a value.
+
+    Args:
+        condition (bool): Whether the value is acceptable.
+        field (str): The argument's name.
+        value (Any): Its value.
+        right (str): What would be acceptable, as it follows "must be".
+
+    Raises:
+        ValueError: If ``condition`` is false.
+    """
+    if not condition:
+        raise ValueError(f'{field}={value!r}: must be {right}')
+
+
+def check_within_root(path: str, root: str, field: str) -> None:
+    """Refuse a path, read from a file, that leads out of the data.
+
+    Links inside the data may lead anywhere: who made them had the right.
+
+    Args:
+        path (str): The path.
+        root (str): The folder of the data.
+        field (str): What named the path.
+
+    Raises:
+        ValueError: If it leads out of the folder.
+    """
+    path, root = os.path.normpath(path), os.path.normpath(root)
+    if os.path.commonpath([os.path.abspath(p) for p in (path, root)]) != (
+        os.path.abspath(root)
+    ):
+        raise ValueError(
+            f'{field} names {path!r}: must be within {root!r}, the folder of '
+            'the data; correct the file, if it is yours'
+        )

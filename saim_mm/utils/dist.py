@@ -1,0 +1,61 @@
+"""What fails in one process is raised in all."""
+
+from collections.abc import Callable
+from typing import Any, Optional
+
+from mmengine.dist import (
+    all_gather_object,
+    is_main_process,
+)
+from mmengine.model import is_model_wrapper
+from torch import nn
+
+
+def gather_errors(
+    work: Callable[[], Any],
+) -> tuple[Optional[Exception], dict[int, str]]:
+    """Do what may fail in one process alone, and tell all.
+
+    Args:
+        work (Callable): In which no process waits for another that failed.
+
+    Returns:
+        tuple: The error of this process, or None; and those of all that
+        failed, in words, by the number of the process.
+    """
+    error = None
+    try:
+        work()
+    except Exception as caught:
+        error = caught
+    words = error and f'{type(error).__name__}: {error}'
+    found = enumerate(all_gather_object(words))
+    return error, {rank: text for rank, text in found if text is not None}
+
+
+def run_or_raise_on_all(
+    work: Callable[[], Any], main_only: bool = False
+) -> None:
+    """Do what may fail in one process alone; if it does, all raise.
+
+    Args:
+        work (Callable): As for :func:`gather_errors`.
+        main_only (bool): Whether only the main process does it. Defaults to
+            False.
+
+    Raises:
+        Exception: That of this process.
+        OSError: If it was another one's.
+    """
+    error, errors = gather_errors(
+        work if is_main_process() or not main_only else lambda: None
+    )
+    if error is not None:
+        raise error
+    for rank, text in errors.items():
+        raise OSError(f'process {rank}: {text}')
+
+
+def unwrap_model(model: nn.Module) -> nn.Module:
+    """The model, out of the wrapper of distributed training."""
+    return model.module if is_model_wrapper(model) else model

@@ -1,0 +1,1 @@
+"""Pictures of what a model predicts and looks at."""

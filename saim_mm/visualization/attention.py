@@ -1,0 +1,150 @@
+"""What a patch or the class token attends to."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import torch
+import torch.nn.functional as F
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from ..models.vit import SAIMViT
+from ..utils.check import check_arg
+from .figures import normalize, point_to_patch, show
+
+
+@torch.no_grad()
+def attention_maps(vit: SAIMViT, images: Tensor) -> list[Tensor]:
+    """The attention of every block (Fig. 4).
+
+    Args:
+        vit (SAIMViT): In evaluation mode; every block of it attends to the
+            whole image.
+        images (Tensor): (B, 3, H, W), normalised, of any size.
+
+    Returns:
+        list[Tensor]: Of each block (B, heads, T, T), the rows sum to 1; T is
+        the class token, if there is one, and the patches in raster order.
+
+    Raises:
+        ValueError: If the backbone has windows or relative positions.
+    """
+    check_arg(
+        vit.whole_image,
+        'backbone',
+        'with windows or relative positions',
+        'one whose blocks all attend to the whole image',
+    )
+    maps = []
+
+    def look(attention: nn.Module, inputs: tuple) -> None:
+        q, k, _ = attention.qkv(inputs[0]).chunk(3, dim=-1)
+        q, k = (
+            x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+            for x in (q, k)
+        )
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        maps.append(scores.softmax(dim=-1))
+
+    hooks = [
+        layer.attn.register_forward_pre_hook(look) for layer in vit.layers
+    ]
+    try:
+        vit(images)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return maps
+
+
+def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
+    """How much of each input token is in each output token.
+
+    Abnar and Zuidema, "Quantifying Attention Flow in Transformers", 2020: the
+    product of the blocks' mean attention, half of it the residual.
+
+    Args:
+        maps (Sequence[Tensor]): Of :func:`attention_maps`.
+
+    Returns:
+        Tensor: (B, T, T), the rows sum to 1.
+    """
+    rollout = None
+    for weights in maps:
+        mean = weights.mean(dim=1)
+        eye = torch.eye(mean.shape[-1], device=mean.device)
+        step = (mean + eye) / 2
+        rollout = step if rollout is None else step @ rollout
+    return rollout
+
+
+def draw_attention(
+    vit: SAIMViT,
+    image: Tensor,
+    points: Sequence[tuple[int, int]],
+    layer: int = -1,
+    heads: Optional[Sequence[int]] = None,
+) -> Figure:
+    """Draw where the patches at some points look (Fig. 4).
+
+    Args:
+        vit (SAIMViT): As for :func:`attention_maps`.
+        image (Tensor): Pixels, RGB, 0 to 255, (3, H, W).
+        points (Sequence[tuple[int, int]]): x and y in pixels.
+        layer (int): The block, from 0, or from the end with -1. Defaults to
+            -1.
+        heads (Sequence[int], optional): The heads to draw, from 0. Defaults
+            to None: all.
+
+    Returns:
+        Figure: A row for each point: the image with the point, attention
+        rollout, the mean of the heads, each head.
+
+    Raises:
+        ValueError: If a point is outside the image, or there is no such
+            block or head.
+    """
+    vit.check_layer(layer)
+    number_of_heads = vit.layers[layer].attn.num_heads
+    if heads is None:
+        heads = range(number_of_heads)
+    for head in heads:
+        check_arg(
+            0 <= head < number_of_heads,
+            'head',
+            head,
+            f'one of the {number_of_heads} heads, 0 to {number_of_heads - 1}',
+        )
+    size = tuple(image.shape[1:])
+    indices = [point_to_patch(p, size, vit.patch_size) for p in points]
+    maps = attention_maps(vit, normalize(image.unsqueeze(0)))
+    grid = [-(-s // vit.patch_size) for s in size]
+    extra = vit.num_extra_tokens
+    columns = {
+        'rollout': attention_rollout(maps)[0],
+        'mean of heads': maps[layer][0].mean(dim=0),
+    }
+    for head in heads:
+        columns[f'head {head}'] = maps[layer][0, head]
+    figure = Figure(
+        figsize=(
+            1.5 * (len(columns) + 1),
+            (1.5 * size[0] / size[1] + 0.2) * len(points),
+        ),
+        format='constrained',
+    )
+    axes = figure.subplots(len(points), len(columns) + 1, squeeze=False)
+    for line, (x, y), index in zip(axes, points, indices):
+        show(line[0], image, f'point {x}, {y}')
+        line[0].plot(x, y, 'o', color='red', markeredgecolor='white')
+        for axis, (title, weights) in zip(line[1:], columns.items()):
+            seen = weights[extra + index, extra:].reshape(grid)
+            seen = F.interpolate(
+                seen[None, None], scale_factor=vit.patch_size, mode='bilinear'
+            )[0, 0, : size[0], : size[1]]
+            show(axis, image.mean(dim=0, keepdim=True).expand(3, -1, -1))
+            # Of rollout most is in the patch itself: cut off the brightest.
+            limit = seen.quantile(0.99).item()
+            axis.imshow(seen.cpu(), cmap='viridis', alpha=0.7, vmax=limit)
+            axis.set_title(title, fontsize=8)
+    return figure

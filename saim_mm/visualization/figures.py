@@ -1,0 +1,93 @@
+"""What the pictures share: images in, figures out."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from ..datasets.images import MEAN, STD, read_image
+from ..utils.check import check_arg
+
+
+def load_images(paths: Sequence[str], size: tuple[int, int]) -> Tensor:
+    """Load images, cut and scaled to a size.
+
+    Args:
+        paths (Sequence[str]): The files.
+        size (tuple[int, int]): Height and width in pixels.
+
+    Returns:
+        Tensor: RGB, float32, 0 to 255, (B, 3, H, W).
+
+    Raises:
+        ValueError: If a file is no image.
+    """
+    images = []
+    for path in paths:
+        pixels = np.ascontiguousarray(read_image(path)[..., ::-1])
+        fitted = ImageOps.fit(
+            Image.fromarray(pixels), size[::-1], Image.Resampling.BICUBIC
+        )
+        images.append(torch.from_numpy(np.array(fitted)).permute(2, 0, 1))
+    return torch.stack(images).float()
+
+
+def to_array(picture: Tensor) -> np.ndarray:
+    """Pixels (3, H, W), 0 to 255, as uint8, (H, W, 3)."""
+    return picture.detach().cpu().permute(1, 2, 0).clamp(0, 255).byte().numpy()
+
+
+def figure_to_array(figure: Figure) -> np.ndarray:
+    """A figure as pixels.
+
+    Args:
+        figure (Figure): The figure, drawn at its own resolution.
+
+    Returns:
+        ndarray: RGB, uint8, (height, width, 3).
+    """
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    return np.asarray(canvas.buffer_rgba())[..., :3].copy()
+
+
+def show(axis: Axes, picture: Tensor, title: str = '') -> None:
+    """Show pixels (3, H, W), 0 to 255, without ticks and frame."""
+    axis.imshow(to_array(picture), interpolation='nearest')
+    axis.set_title(title, fontsize=8)
+    axis.set(xticks=[], yticks=[])
+    axis.spines[:].set_visible(False)
+
+
+def normalize(images: Tensor) -> Tensor:
+    """Pixels, RGB, 0 to 255, (B, 3, H, W), as the backbone takes them."""
+    mean, std = (images.new_tensor(x).view(3, 1, 1) for x in (MEAN, STD))
+    return (images - mean) / std
+
+
+def point_to_patch(
+    point: tuple[int, int], size: tuple[int, int], patch_size: int
+) -> int:
+    """The raster index of the patch that a point is in.
+
+    Args:
+        point (tuple[int, int]): x and y in pixels.
+        size (tuple[int, int]): Height and width of the image.
+        patch_size (int): Side of a patch.
+
+    Raises:
+        ValueError: If the point is outside the image.
+    """
+    (x, y), (height, width) = point, size
+    check_arg(
+        0 <= x < width and 0 <= y < height,
+        'point',
+        (x, y),
+        f'within the image: x 0 to {width - 1}, y 0 to {height - 1}',
+    )
+    return y // patch_size * -(-width // patch_size) + x // patch_size

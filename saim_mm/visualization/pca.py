@@ -1,0 +1,71 @@
+"""Features of the patches as colours."""
+
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor
+
+from ..models.vit import SAIMViT
+from ..utils.check import check_arg
+from .figures import normalize, show
+
+
+def pca_to_rgb(features: Tensor) -> Tensor:
+    """Dense features as colours: their first three principal components.
+
+    Args:
+        features (Tensor): (N, C, rows, columns); the components are those of
+            all N together, so a colour means the same in each.
+
+    Returns:
+        Tensor: 0 to 255, (N, 3, rows, columns).
+    """
+    number, channels, rows, columns = features.shape
+    check_arg(
+        channels >= 3, 'features', tuple(features.shape), '3 channels at least'
+    )
+    flat = features.permute(0, 2, 3, 1).reshape(-1, channels).double()
+    flat = flat - flat.mean(dim=0)
+    _, _, directions = torch.linalg.svd(flat, full_matrices=False)
+    # Of the two signs of each the one with more of the positive.
+    directions = directions[:3] * directions[:3].sum(1, keepdim=True).sign()
+    colours = flat @ directions.T
+    low, high = colours.quantile(
+        torch.tensor([0.01, 0.99], dtype=colours.dtype, device=colours.device),
+        dim=0,
+    )
+    colours = ((colours - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    return (
+        (255 * colours)
+        .float()
+        .reshape(number, rows, columns, 3)
+        .permute(0, 3, 1, 2)
+    )
+
+
+@torch.no_grad()
+def draw_pca(vit: SAIMViT, images: Tensor, layer: int = -1) -> Figure:
+    """Draw the dense features of images as colours.
+
+    Args:
+        vit (SAIMViT): In evaluation mode.
+        images (Tensor): Pixels, RGB, 0 to 255, (B, 3, H, W).
+        layer (int): The block, from 0, or from the end with -1. Defaults to
+            -1.
+
+    Returns:
+        Figure: The images above their features.
+
+    Raises:
+        ValueError: If there is no such block.
+    """
+    features = vit.layer_output(normalize(images), layer, 'featmap')
+    height, width = images.shape[2:]
+    figure = Figure(
+        figsize=(1.6 * len(images), 3.4 * height / width),
+        format='constrained',
+    )
+    axes = figure.subplots(2, len(images), squeeze=False)
+    for column, image, colours in zip(axes.T, images, pca_to_rgb(features)):
+        show(column[0], image)
+        show(column[1], colours)
+    return figure

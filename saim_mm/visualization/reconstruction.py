@@ -1,0 +1,134 @@
+"""What a pre-trained model predicts of an image."""
+
+from collections.abc import Sequence
+from typing import Optional
+
+import matplotlib
+import torch
+from matplotlib.figure import Figure
+from torch import Tensor, nn
+
+from ..models.order import PredictionOrder
+from ..models.saim import SAIM
+from ..models.target import patchify, unpatchify
+from .figures import show
+
+
+@torch.no_grad()
+def reconstruct(
+    model: SAIM, images: Tensor, order: Optional[PredictionOrder] = None
+) -> tuple[Tensor, Tensor]:
+    """Predict every patch from those before it (Fig. 3).
+
+    A model that is trained on normalised patches does not predict their mean
+    and contrast; these are taken from the target, as MAE's demo does.
+
+    Args:
+        model (SAIM): The model, in evaluation mode.
+        images (Tensor): Pixels, RGB, 0 to 255, (B, 3, H, W).
+        order (PredictionOrder, optional): Defaults to None, a new one.
+
+    Returns:
+        tuple[Tensor, Tensor]: The blurred images and the predicted ones,
+        pixels as in ``images``.
+    """
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    inputs = (images.to(mean.device) - mean) / std
+    order = order or model.sample_order(inputs)
+    patches = order.unsort(model.predict_patches(inputs, order))
+    target = model.target_generator
+    blurred = target.blur(inputs)
+    if target.normalize:
+        patch_mean, patch_std = target.statistics(
+            patchify(blurred, target.patch_size)
+        )
+        patches = patches * patch_std + patch_mean
+    predicted = unpatchify(
+        patches, target.patch_size, model.backbone.patch_resolution
+    )
+    return tuple(x * std + mean for x in (blurred, predicted))
+
+
+@torch.no_grad()
+def reconstruct_mae(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
+    """What mmpretrain's MAE makes of the patches that it is shown.
+
+    Args:
+        model (nn.Module): mmpretrain's ``MAE``, in evaluation mode.
+        images (Tensor): Pixels, RGB, 0 to 255, (B, 3, H, W).
+
+    Returns:
+        tuple[Tensor, Tensor]: What it is shown, grey where nothing, and that
+        with its predictions in place of the grey; pixels as in ``images``.
+    """
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    inputs = (images.to(mean.device) - mean) / std
+    latent, mask, ids_restore = model.backbone(inputs, mask=True)
+    predicted = model.neck(latent, ids_restore)  # (B, L, P)
+    patches = model.head.patchify(inputs)
+    if model.head.norm_pix:
+        variance = patches.var(dim=-1, keepdim=True)
+        predicted = predicted * (variance + 1e-6) ** 0.5
+        predicted = predicted + patches.mean(dim=-1, keepdim=True)
+    hidden = mask.unsqueeze(-1)  # 1: not shown
+    gray = (127.5 - mean) / std
+    gray = model.head.patchify(gray.expand_as(inputs))
+    return tuple(
+        model.head.unpatchify(patches * (1 - hidden) + x * hidden) * std + mean
+        for x in (gray, predicted)
+    )
+
+
+def draw_reconstructions(
+    model: SAIM,
+    images: Tensor,
+    orders: Sequence[Optional[PredictionOrder]] = (None,),
+    mae: Optional[nn.Module] = None,
+) -> Figure:
+    """Draw each image beside its blurred target and the prediction.
+
+    Args:
+        model (SAIM): The model, in evaluation mode.
+        images (Tensor): Pixels, RGB, 0 to 255, (B, 3, H, W).
+        orders (Sequence[PredictionOrder | None]): A row of predictions for
+            each; None: a new one. Defaults to one new order.
+        mae (nn.Module, optional): mmpretrain's ``MAE``; adds two rows.
+            Defaults to None.
+
+    Returns:
+        Figure: One column for each image.
+    """
+    own = (
+        "\n(each patch's own\nmean and contrast)"
+        if model.target_generator.normalize
+        else ''
+    )
+    rows: list[tuple[str, Tensor]] = [('original', images)]
+    for number, order in enumerate(orders, start=1):
+        blurred, predicted = reconstruct(model, images, order)
+        if number == 1:
+            rows.append(('blurred target', blurred))
+        which = f'order {number}, ' if len(orders) > 1 else ''
+        rows.append(
+            (
+                f'{which}prediction,\neach patch from\nthose before it{own}',
+                predicted,
+            )
+        )
+    if mae is not None:
+        shown, predicted = reconstruct_mae(mae, images)
+        own = '\n(own mean and contrast)' if mae.head.norm_pix else ''
+        rows += [('MAE is shown', shown), (f'MAE predicts{own}', predicted)]
+    figure = Figure(
+        figsize=(1.3 * len(images) + 1.8, 1.4 * len(rows)),
+        format='constrained',
+    )
+    with matplotlib.rc_context({'font.size': 9}):
+        axes = figure.subplots(len(rows), len(images), squeeze=False)
+        for line, (title, pictures) in zip(axes, rows):
+            line[0].set_ylabel(
+                title, rotation=0, ha='right', va='center', fontsize=9
+            )
+            for axis, picture in zip(line, pictures.cpu()):
+                show(axis, picture)
+    return figure

@@ -1,0 +1,207 @@
+"""The model zoo: what it lists is so, and mim finds it when installed."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mmpretrain
+import pytest
+import torch
+import yaml
+from helpers import ROOT
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+from modelindex.load_model_index import load
+
+import saim_mm
+from saim_mm.checkpoint import zoo
+from saim_mm.checkpoint.loader import load_state_dict
+from saim_mm.visualization.figures import load_images, normalize
+
+TASKS = ('pretrain', 'classification', 'detection', 'segmentation')
+CIFAR = 'saim_vit-mini-p4_1xb128-coslr-5e_cifar10'
+FOLDER = 'saim_vit-demo-p8_1xb64-coslr-500i_folder'
+BASE = 'saim_vit-base-p16_32xb64-amp-coslr-300e_in1k'
+
+
+def models():
+    for task in TASKS:
+        path = ROOT / 'configs' / task / 'metafile.yml'
+        yield from yaml.safe_load(path.read_text())['Models']
+
+
+def test_every_config_is_listed_once():
+    """But for the ablations and baselines of the study."""
+    listed = sorted(model['Config'] for model in models())
+    folders = (*TASKS, 'pretrain/light')
+    configs = [ROOT.glob(f'configs/{folder}/*.py') for folder in folders]
+    assert listed == sorted(
+        str(path.relative_to(ROOT)) for paths in configs for path in paths
+    )
+    index = load(str(ROOT / 'model-index.yml'))
+    assert len(index.models) == len(listed)
+
+
+@pytest.mark.parametrize('model', models(), ids=lambda m: m['Name'])
+def test_listed_is_what_the_config_says(model):
+    path = ROOT / model['Config']
+    assert path.stem == model['Name']
+    cfg = Config.fromfile(path)
+    metadata = model['Metadata']
+    length = ('Iterations', 'max_iters')
+    if 'Epochs' in metadata:
+        length = ('Epochs', 'max_epochs')
+    assert metadata[length[0]] == cfg.train_cfg[length[1]]
+    gpus, batch_size = map(
+        int, re.search(r'_(\d+)xb(\d+)', path.stem).groups()
+    )
+    assert cfg.train_dataloader.batch_size == batch_size
+    assert metadata['Batch Size'] == gpus * batch_size
+    if cfg.get('default_scope', 'mmpretrain') == 'mmpretrain':
+        built = MODELS.build(cfg.model)
+        number = sum(p.numel() for p in built.parameters())
+        assert metadata['Parameters'] == number
+    weights = model['Weights']
+    name = weights.removeprefix('saim_mm://').removesuffix('/')
+    assert name == (
+        model['Name'] if model['Name'] in zoo.bundled() else 'none'
+    )
+
+
+def test_results_say_whose_they_are():
+    """And are those of the README."""
+    readme = (ROOT / 'README.md').read_text()
+    with_results = [model for model in models() if model['Results']]
+    assert len(with_results) > 5
+    for model in with_results:
+        source = model['Metadata']['Results From']
+        papers = source.startswith('the paper')
+        assert papers or source.startswith('this code')
+        assert not papers or 'https://arxiv.org/abs/2212.01610' in source
+        for result in model['Results']:
+            for name, value in result['Metrics'].items():
+                assert name.endswith(' (paper)') == papers, name
+                assert re.search(rf'\b{value}\b', readme), (model, name)
+
+
+@pytest.mark.parametrize('name', zoo.bundled())
+def test_shipped_weights(name, photos):
+    """Predict better than others, on photographs they have not seen."""
+    model = mmpretrain.get_model(name, pretrained=True)
+    untrained = mmpretrain.get_model(name)
+    untrained.init_weights()
+    paths = [str(path) for path in sorted(photos.iterdir())]
+    inputs = normalize(load_images(paths, model.backbone.img_size))
+    losses = []
+    for which in (model, untrained):
+        torch.manual_seed(0)
+        with torch.no_grad():
+            order = which.draw_order(inputs)
+            losses.append(which.compute_loss(inputs, order).item())
+    assert losses[0] < 0.7 * losses[1], losses
+    assert (zoo.WEIGHTS / f'{name}.safetensors').stat().st_size < 10e6
+
+
+def test_weights_by_name():
+    assert zoo.DEMO in zoo.bundled() and CIFAR in zoo.bundled()
+    vit = saim_mm.get_model('saim_vit-mini-p4', f'saim_mm://{CIFAR}')
+    weights = load_state_dict(Path(f'saim_mm://{CIFAR}/'))
+    assert weights['backbone.pos_embed'].dtype == torch.float32
+    torch.testing.assert_close(
+        vit.layers[0].attn.qkv.weight,
+        weights['backbone.layers.0.attn.qkv.weight'],
+        rtol=0,
+        atol=0,
+    )
+    with pytest.raises(ValueError, match="'saim_mm://none/': the package has"):
+        mmpretrain.get_model(BASE, pretrained=True)
+    with pytest.raises(ValueError, match='only those of .*cifar10'):
+        zoo.resolve('saim_mm://../weights/x')
+    assert zoo.resolve('a/b.pth') == Path('a/b.pth')
+
+
+@pytest.fixture(scope='module')
+def wheel(tmp_path_factory):
+    """Where the wheel of this package is installed, alone."""
+    source = tmp_path_factory.mktemp('source')
+    for name in ('saim_mm', 'configs', 'tools'):
+        shutil.copytree(
+            ROOT / name,
+            source / name,
+            ignore=shutil.ignore_patterns('__pycache__', '.mim'),
+        )
+    for name in ('pyproject.toml', 'setup.py', 'README.md', 'model-index.yml'):
+        shutil.copy(ROOT / name, source)
+    target = tmp_path_factory.mktemp('installed')
+    subprocess.run(
+        [
+            *(sys.executable, '-m', 'pip', 'install', '--quiet', '--no-deps'),
+            *('--no-build-isolation', '--target', target, source),
+        ],
+        check=True,
+    )
+    return target
+
+
+def mim(folder, package, *arguments):
+    """Run mim in a folder; returns what it printed."""
+    environment = dict(os.environ, OMP_NUM_THREADS='1', COLUMNS='200')
+    environment.pop('PYTHONPATH', None)
+    if package:
+        environment['PYTHONPATH'] = str(package)
+    result = subprocess.run(
+        [sys.executable, '-m', 'mim', *map(str, arguments)],
+        cwd=folder,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    assert result.returncode == 0, result.stdout[-3000:]
+    return result.stdout
+
+
+@pytest.mark.parametrize(
+    'installed',
+    # Of a checkout tests/integration/test_docs.py tries the commands too.
+    ['wheel', pytest.param('checkout', marks=pytest.mark.slow)],
+)
+def test_mim(installed, request, photos, tmp_path):
+    package = None
+    if installed == 'wheel':
+        package = request.getfixturevalue('wheel')
+        assert (package / 'saim_mm/.mim/model-index.yml').is_file()
+        assert not (package / 'saim_mm/.mim/tools/demo.py').exists()
+    output = mim(
+        *(tmp_path, package, 'search', 'saim_mm', '--display-width', 200),
+        *('--config', BASE, CIFAR),
+    )
+    assert 'imagenet-1k' in output and '2048' in output
+    mim(
+        *(tmp_path, package, 'download', 'saim_mm'),
+        *('--config', BASE, CIFAR, '--dest', tmp_path / 'zoo'),
+    )
+    assert (
+        Config.fromfile(tmp_path / 'zoo' / f'{BASE}.py').model.type == 'SAIM'
+    )
+    output = mim(
+        *(tmp_path, package, 'train', 'saim_mm', f'{FOLDER}.py'),
+        *('--gpus', 0, '--work-dir', tmp_path / 'run', '--cfg-options'),
+        f'train_dataloader.dataset.data_root={photos}',
+        *('train_cfg.max_iters=2', 'train_dataloader.batch_size=2'),
+        *('train_dataloader.num_workers=0', 'model.backbone.img_size=32'),
+        'train_dataloader.persistent_workers=False',
+        'train_dataloader.dataset.pipeline.0.scale=32',
+    )
+    assert (tmp_path / 'run/iter_2.pth').is_file(), output[-3000:]
+    where = package or ROOT
+    assert f'{where}' in re.search(r'will use (\S+) instead', output)[1]
+    photo = sorted(photos.iterdir())[0]
+    output = mim(
+        *(tmp_path, package, 'run', 'saim_mm', 'reconstruction', photo),
+        *('--out', 'picture.png'),
+    )
+    assert (tmp_path / 'picture.png').is_file()

@@ -1,0 +1,182 @@
+"""Broken files, dying processes and storage that stalls."""
+
+import os
+import signal
+import struct
+import time
+import zlib
+from collections import Counter
+from pathlib import Path
+
+import mmengine.fileio as fileio
+import numpy as np
+import pytest
+from helpers import config, train
+from mmcv.transforms import BaseTransform
+from mmengine.registry import TRANSFORMS
+
+from saim_mm import UnlabelledImages
+from saim_mm.datasets.image_folder import TooManyUnreadable
+from saim_mm.datasets.images import read_file
+from saim_mm.datasets.sampler import SeededIndex
+
+
+def bomb():
+    """A PNG of 30,000 x 30,000 pixels, in a few hundred kilobytes."""
+
+    def chunk(kind, data):
+        body = kind + data
+        size = struct.pack('>I', len(data))
+        return size + body + struct.pack('>I', zlib.crc32(body))
+
+    header = struct.pack('>IIBBBBB', 30000, 30000, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(3751) * 30000, 9)
+    return b'\x89PNG\r\n\x1a\n' + b''.join(
+        chunk(kind, data)
+        for kind, data in (
+            (b'IHDR', header),
+            (b'IDAT', rows),
+            (b'IEND', b''),
+        )
+    )
+
+
+@pytest.fixture
+def images(photos, tmp_path):
+    folder = tmp_path / 'images'
+    folder.mkdir()
+    for path in sorted(photos.iterdir())[:20]:
+        (folder / path.name).symlink_to(path)
+    return folder
+
+
+BROKEN = {
+    'zero.jpg': b'',
+    'half.jpg': b'\xff\xd8\xff\xe0\x00\x10JFIF',
+    'text.png': b'not an image',
+    'web.webp': b'RIFF\x00\x00\x00\x00WEBPVP8 ',
+    'bomb.png': bomb(),
+}
+
+
+def test_broken_files_are_listed_once(images, tmp_path):
+    """With two loading processes, over several passes and a second start."""
+    for name, content in BROKEN.items():
+        (images / name).write_bytes(content)
+    # A name that lies is no fault.
+    (images / 'really_a_jpeg.png').symlink_to(sorted(images.glob('0*'))[0])
+    cfg = config(images, tmp_path / 'run', epochs=2, workers=2)
+    cfg.train_dataloader.drop_last = False
+    train(cfg)
+    cfg.train_cfg.max_epochs = 3
+    train(cfg, resume=True)
+    lines = (tmp_path / 'run/unreadable_files.txt').read_text().splitlines()
+    found = dict(line.split('\t') for line in lines)
+    assert sorted(found) == sorted(str(images / name) for name in BROKEN)
+    assert len(lines) == len(BROKEN)
+    assert 'decompression bomb' in found[str(images / 'bomb.png')]
+    assert 'an empty file' in found[str(images / 'zero.jpg')]
+
+
+def test_too_many(images, tmp_path):
+    for number in range(30):
+        (images / f'broken_{number}.jpg').write_bytes(b'')
+    cfg = config(images, tmp_path / 'run', epochs=1)
+    with pytest.raises(
+        TooManyUnreadable, match='max_corrupt_ratio=0.1: 11 of 50'
+    ):
+        train(cfg)
+    assert len(list(open(tmp_path / 'run/unreadable_files.txt'))) == 11
+    cfg.train_dataloader.dataset.max_corrupt_ratio = 0.7
+    train(cfg)
+    with pytest.raises(
+        ValueError, match='dataset.max_corrupt_ratio=2: must be'
+    ):
+        UnlabelledImages(data_root=str(images), max_corrupt_ratio=2)
+
+
+@TRANSFORMS.register_module()
+class DieAt(BaseTransform):
+    """Kills its process, as a crash in a decoder or a lack of memory does."""
+
+    def __init__(self, name):
+        self.name = name
+
+    def transform(self, results):
+        if results['img_path'].endswith(self.name):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return results
+
+
+def test_a_process_that_dies(images, tmp_path):
+    name = sorted(path.name for path in images.iterdir())[7]
+    cfg = config(images, tmp_path / 'run', epochs=1, workers=1)
+    cfg.train_dataloader.dataset.pipeline.insert(
+        0, dict(type='DieAt', name=name)
+    )
+    with pytest.raises(RuntimeError, match=f'were reading: .*{name}'):
+        train(cfg)
+
+
+def test_storage_that_fails_now_and_then(images, monkeypatch):
+    path = str(sorted(images.iterdir())[0])
+    get, errors, pauses = fileio.get, [OSError(5, 'Input/output error')], []
+    monkeypatch.setattr(time, 'sleep', pauses.append)
+
+    def failing(name, *args):
+        if errors:
+            raise errors.pop()
+        return get(name, *args)
+
+    monkeypatch.setattr(fileio, 'get', failing)
+    assert read_file(path) == get(path)
+    assert not errors and pauses == [1]
+    with pytest.raises(FileNotFoundError):
+        read_file('gone.jpg')
+    assert pauses == [1]
+
+
+def test_what_is_broken_is_opened_once(images, tmp_path, monkeypatch):
+    (images / 'empty.jpg').write_bytes(b'')
+    get, opened = fileio.get, Counter()
+
+    def count(name, *args):
+        opened[Path(name).name] += 1
+        return get(name, *args)
+
+    monkeypatch.setattr(fileio, 'get', count)
+    cfg = config(images, tmp_path / 'run', epochs=3)
+    cfg.train_dataloader.drop_last = False
+    train(cfg)
+    assert opened.pop('empty.jpg') == 1
+    assert len(opened) == 20 and min(opened.values()) >= 3
+
+
+def test_a_pipe_in_place_of_a_file(images):
+    """Reading it would never end."""
+    data = UnlabelledImages(
+        data_root=str(images),
+        pipeline=[dict(type='LoadRandomResizedCrop', scale=16)],
+    )
+    path = Path(data.get_data_info(3)['img_path'])
+    path.unlink()
+    os.mkfifo(path)
+    assert data[SeededIndex(3, (0, 0))]['img_path'] != str(path)
+    assert data.unreadable.tolist() == [0, 0, 0, 1] + [0] * 16
+    with pytest.raises(OSError, match='not a regular file'):
+        read_file(str(path))
+
+
+def test_a_stand_in_is_the_same_the_second_time(images):
+    """So that a resumed training, which tries it again, goes on exactly."""
+    (images / '0_0.jpg').write_bytes(b'')
+    data = UnlabelledImages(
+        data_root=str(images),
+        pipeline=[dict(type='LoadRandomResizedCrop', scale=16)],
+    )
+    broken = [i['img_path'] for i in data.load_data_list()].index(
+        str(images / '0_0.jpg')
+    )
+    first, second = (data[SeededIndex(broken, (3, 4))] for _ in range(2))
+    assert first['img_path'] == second['img_path']
+    assert np.array_equal(first['img'], second['img'])

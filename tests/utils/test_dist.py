@@ -1,0 +1,106 @@
+"""What happens to one process happens to all."""
+
+import os
+
+import pytest
+import torch
+from helpers import sharded, train
+from mmengine.logging import MMLogger
+
+from saim_mm.engine.resume import load_newest
+from saim_mm.utils.dist import run_or_raise_on_all
+
+
+def in_two(function, folder, *args):
+    """Call a function, with the folder, in two processes of one group."""
+    torch.multiprocessing.start_processes(
+        begin, (function, folder, *args), nprocs=2, start_method='fork'
+    )
+
+
+def begin(rank, function, folder, *args):
+    torch.set_num_threads(1)  # OpenMP's others are not in a forked process
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
+    )
+    function(rank, folder, *args)
+    torch.distributed.destroy_process_group()
+
+
+def raises_in_all(rank, folder):
+    def fail():
+        if rank == 0:
+            raise OSError(28, 'No space left on device')
+
+    for main_only in (False, True):
+        with pytest.raises(OSError, match='No space left') as caught:
+            run_or_raise_on_all(fail, main_only)
+        assert ('process 0' in str(caught.value)) == (rank == 1)
+    run_or_raise_on_all(lambda: None)
+
+
+def test_an_error(tmp_path):
+    in_two(raises_in_all, tmp_path)
+
+
+def loads(rank, folder):
+    """The newer one of two is broken; and faults of one process."""
+    # No shared folder: what process 0 has counts.
+    own = folder / str(rank)
+    own.mkdir()
+    logger = MMLogger('loads')
+    for number in range(2 + rank):
+        (own / f'iter_{number}.pth').write_text('broken' * (number == 1))
+        os.utime(own / f'iter_{number}.pth', (number, number))
+
+    def load(path):
+        with open(path) as file:
+            if file.read():
+                raise ValueError(f'broken, says {rank}')
+
+    assert load_newest(own, load, logger) == folder / '0/iter_0.pth'
+    assert load_newest(folder, load, logger) is None
+
+    # What process 0 has is not there, or nobody can read it for one reason.
+    def elsewhere(path):
+        load(path.replace('/0/', f'/{rank * 9}/'))
+
+    if rank == 0:
+        (own / 'iter_1.pth').unlink()
+    with pytest.raises(OSError, match=r'processes \[1\] of 2 .* must be a'):
+        load_newest(own, elsewhere, logger)
+    if rank == 0:
+        (own / 'iter_0.pth').write_text('broken')
+    with pytest.raises(OSError, match=r'processes \[0, 1\] of 2 .* must be'):
+        load_newest(own, elsewhere, logger)
+
+
+def test_they_resume_from_one(tmp_path):
+    in_two(loads, tmp_path)
+
+
+def saves(rank, folder, cfg):
+    """Process 0 cannot write the second checkpoint, or its rest.pth."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
+
+    def full(checkpoint, path, **kwargs):
+        torch.save(checkpoint, path)
+        if 'iter_2' in path:
+            raise OSError(28, 'No space left on device')
+
+    cfg.launcher = 'pytorch'
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr('mmengine.runner.runner.save_checkpoint', full)
+        with pytest.raises(OSError, match='iter_2.pth: not written .*space'):
+            train(cfg)
+
+
+@pytest.mark.parametrize('fsdp', [False, True])
+def test_a_full_disk(forty_images, tmp_path, fsdp):  # noqa: F811
+    cfg = sharded(forty_images, tmp_path / 'run', iters=3)
+    cfg.fsdp = fsdp
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    in_two(saves, tmp_path, cfg)
+    first = tmp_path / 'run/iter_1.pth'
+    assert (first / 'rest.pth' if fsdp else first).is_file()
+    assert not list((tmp_path / 'run').glob('iter_2*'))

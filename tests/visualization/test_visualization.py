@@ -1,0 +1,372 @@
+"""The pictures, and the tools that draw them."""
+
+import runpy
+import sys
+
+import numpy as np
+import pytest
+import torch
+from helpers import TINY
+from mmengine.config import Config
+from mmpretrain.registry import MODELS
+from PIL import Image
+
+from saim_mm import (
+    PredictionOrder,
+    ReconstructionHook,
+    SAIMRunner,
+    SAIMViT,
+)
+from saim_mm.models.target import patchify
+from saim_mm.visualization.attention import (
+    attention_maps,
+    attention_rollout,
+    draw_attention,
+)
+from saim_mm.visualization.order import draw_order, generate
+from saim_mm.visualization.pca import pca_to_rgb
+from saim_mm.visualization.reconstruction import reconstruct
+
+PRETRAIN = 'configs/pretrain/saim_vit-demo-p4_1xb64-coslr-40e_digits.py'
+CLASSIFIER = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
+FOLDER = 'configs/pretrain/saim_vit-demo-p8_1xb64-coslr-500i_folder.py'
+TOOLS = 'tools/visualization/'
+
+
+def model(normalize=True):
+    cfg = Config.fromfile(PRETRAIN)
+    cfg.model.backbone.update(arch=TINY, img_size=32, patch_size=8)
+    cfg.model.target_generator.normalize = normalize
+    cfg.model.data_preprocessor = cfg.data_preprocessor
+    torch.manual_seed(0)
+    built = MODELS.build(cfg.model)
+    built.init_weights()
+    return built.eval()
+
+
+@pytest.fixture
+def image():
+    return 255 * torch.rand(3, 32, 32, generator=torch.manual_seed(0))
+
+
+def test_masks():
+    noise = torch.rand(2, 9, generator=torch.manual_seed(0))
+    content, query = PredictionOrder.from_noise(noise).masks()
+    for b in range(2):
+        for i in range(9):
+            for j in range(9):
+                assert content[b, i, j] == (noise[b, j] <= noise[b, i])
+                assert query[b, i, j] == (noise[b, j] < noise[b, i])
+
+
+@pytest.mark.parametrize('with_cls_token', [True, False])
+def test_attention_maps_are_what_the_model_uses(with_cls_token):
+    torch.manual_seed(0)
+    vit = SAIMViT(
+        TINY, 32, 8, with_cls_token=with_cls_token, out_type='raw'
+    ).eval()
+    outputs = []
+    vit.layers[2].attn.register_forward_hook(
+        lambda module, inputs, output: outputs.append((inputs[0], output))
+    )
+    maps = attention_maps(vit, torch.randn(2, 3, 24, 40))
+    tokens = 15 + with_cls_token
+    assert [m.shape for m in maps] == [(2, 3, tokens, tokens)] * 4
+    ((x, expected),) = outputs
+    attention = vit.layers[2].attn
+    v = attention.qkv(x)[..., -24:].unflatten(-1, (3, 8)).transpose(1, 2)
+    out = attention.proj((maps[2] @ v).transpose(1, 2).flatten(2))
+    torch.testing.assert_close(out, expected)
+    rollout = attention_rollout(maps)
+    torch.testing.assert_close(rollout.sum(-1), torch.ones(2, tokens))
+    # Of a single block: half the residual, half its mean attention.
+    one = attention_rollout(maps[:1])
+    expected = (maps[0].mean(1) + torch.eye(tokens)) / 2
+    torch.testing.assert_close(one, expected)
+
+
+@pytest.mark.parametrize('normalize', [True, False])
+def test_completion(image, normalize):
+    saim = model(normalize)
+    order = saim.sample_order(image[None])
+    number = order.indices.shape[1]
+    whole = list(generate(saim, image, order, number))
+    assert len(whole) == 1
+    torch.testing.assert_close(whole[0], image, atol=1e-3, rtol=0)
+
+    frames = list(generate(saim, image, order, 6))
+    assert len(frames) == 1 + number - 6
+    patches = [patchify(frame[None], 8)[0] for frame in frames]
+    given = order.indices[0, :6]
+    original = patchify(image[None], 8)[0]
+    torch.testing.assert_close(
+        patches[0][given], original[given], atol=1e-3, rtol=0
+    )
+    rest = order.indices[0, 6:]
+    torch.testing.assert_close(
+        patches[0][rest],
+        torch.full_like(patches[0][rest], 127.5),
+        atol=1e-3,
+        rtol=0,
+    )
+    for step, (before, after) in enumerate(zip(patches, patches[1:]), 6):
+        changed = (before != after).any(dim=1).nonzero().flatten().tolist()
+        assert changed == [order.indices[0, step]]
+    # The first prediction has only true patches before it.
+    _, predicted = reconstruct(saim, image[None], order)
+    torch.testing.assert_close(
+        patches[1][rest[0]],
+        patchify(predicted, 8)[0, rest[0]],
+        atol=1e-3,
+        rtol=1e-5,
+    )
+
+
+def test_pca_tells_regions_apart():
+    torch.manual_seed(0)
+    centres = 10 * torch.randn(4, 16)
+    labels = torch.randint(4, (2, 5, 6))
+    features = centres[labels] + 0.01 * torch.randn(2, 5, 6, 16)
+    colours = pca_to_rgb(features.permute(0, 3, 1, 2))
+    assert colours.shape == (2, 3, 5, 6)
+    assert 0 <= colours.min() and colours.max() <= 255
+    colours = colours.permute(0, 2, 3, 1)
+    means = torch.stack([colours[labels == n].mean(0) for n in range(4)])
+    spread = max(colours[labels == n].std(0).max() for n in range(4))
+    assert torch.pdist(means).min() > 20 * spread
+
+
+def test_bad_arguments(image):
+    vit = SAIMViT(TINY, 32, 8).eval()
+    with pytest.raises(ValueError, match=r'x 0 to 31, y 0 to 31'):
+        draw_attention(vit, image, [(32, 0)])
+    with pytest.raises(ValueError, match='layer=4: must be one of the 4'):
+        draw_attention(vit, image, [(0, 0)], layer=4)
+    order = PredictionOrder.sample('raster', 1, (4, 4), 'cpu')
+    with pytest.raises(ValueError, match=r'point=\(0, -1\): must be within'):
+        draw_order(order, image, 8, (0, -1))
+    with pytest.raises(ValueError, match='given=17: must be 0 to 16'):
+        next(generate(model(), image, order, 17))
+    windows = SAIMViT(
+        TINY,
+        32,
+        8,
+        with_cls_token=False,
+        out_type='raw',
+        window_size=2,
+        global_attn_indexes=[3],
+    )
+    with pytest.raises(ValueError, match='whose blocks all attend to the'):
+        attention_maps(windows, image[None])
+
+
+@pytest.fixture
+def configs(checkpoint, tmp_path):
+    """Of pre-training and of a classifier, for the checkpoint."""
+    paths = []
+    for name, path in (('saim', PRETRAIN), ('vit', CLASSIFIER)):
+        cfg = Config.fromfile(path)
+        cfg.model.backbone.update(arch=TINY, img_size=32, patch_size=8)
+        cfg.dump(tmp_path / f'{name}.py')
+        paths.append(tmp_path / f'{name}.py')
+    return paths
+
+
+@pytest.fixture
+def draw(monkeypatch, capsys):
+    """Calls a tool; returns its exit code and what it printed."""
+    monkeypatch.syspath_prepend(TOOLS)
+
+    def run(name, *arguments):
+        argv = [f'{name}.py', *map(str, arguments)]
+        monkeypatch.setattr(sys, 'argv', argv)
+        code = 0
+        try:
+            runpy.run_path(f'{TOOLS}{name}.py', run_name='__main__')
+        except SystemExit as error:
+            code = error.code
+        captured = capsys.readouterr()
+        return code, f'{captured.out}{captured.err}{code}'
+
+    return run
+
+
+def is_picture(path, frames=1):
+    with Image.open(path) as picture:
+        assert np.asarray(picture.convert('L')).std() > 10
+        return getattr(picture, 'n_frames', 1) == frames
+
+
+def mae(tmp_path):
+    cfg = Config(
+        dict(
+            default_scope='mmpretrain',
+            model=dict(
+                type='MAE',
+                backbone=dict(
+                    type='MAEViT', arch=TINY, img_size=32, patch_size=8
+                ),
+                neck=dict(
+                    type='MAEPretrainDecoder',
+                    num_patches=16,
+                    patch_size=8,
+                    embed_dim=24,
+                    decoder_embed_dim=16,
+                    decoder_depth=1,
+                    decoder_num_heads=2,
+                ),
+                head=dict(
+                    type='MAEPretrainHead',
+                    norm_pix=True,
+                    patch_size=8,
+                    loss=dict(type='PixelReconstructionLoss', criterion='L2'),
+                ),
+                data_preprocessor=dict(
+                    type='SelfSupDataPreprocessor',
+                    mean=[123.675, 116.28, 103.53],
+                    std=[58.395, 57.12, 57.375],
+                    to_rgb=True,
+                ),
+            ),
+        )
+    )
+    cfg.dump(tmp_path / 'mae.py')
+    built = MODELS.build(cfg.model)
+    built.init_weights()
+    torch.save(dict(state_dict=built.state_dict()), tmp_path / 'mae.pth')
+    return tmp_path / 'mae.py', tmp_path / 'mae.pth'
+
+
+def test_reconstruction(draw, configs, checkpoint, photos, tmp_path):
+    out = tmp_path / 'new folder' / 'picture.png'
+    code, output = draw(
+        *('reconstruction', photos, '--config', configs[0]),
+        *('--checkpoint', checkpoint, '--out', out),
+        *('--orders', 2, '--mae', *mae(tmp_path)),
+    )
+    assert code == 0, output
+    assert f'wrote {out}' in output and is_picture(out)
+    code, output = draw(
+        *('reconstruction', photos, '--config', configs[0]),
+        *('--checkpoint', checkpoint, '--out', out),
+        *('--size', 48, 64),
+    )
+    assert code == 0, output
+
+
+def test_attention_and_pca(draw, configs, checkpoint, photos, tmp_path):
+    """Of either config, at another size; several points and images."""
+    images = sorted(photos.iterdir())[:2]
+    out = tmp_path / 'a.png'
+    code, output = draw(
+        *('attention', *images, '--config', configs[0]),
+        *('--checkpoint', checkpoint, '--out', out, '--head', 0),
+        *('--size', 40, 64, '--point', '3,39', '--point', '63,0'),
+    )
+    assert code == 0, output
+    assert is_picture(tmp_path / 'a_0.png') and is_picture(
+        tmp_path / 'a_1.png'
+    )
+    code, output = draw(
+        *('pca', *images, '--config', configs[1], '--checkpoint', checkpoint),
+        *('--out', out, '--layer', 1),
+    )
+    assert code == 0, output
+    assert is_picture(out)
+
+
+def test_order(draw, configs, checkpoint, photos, tmp_path):
+    out, gif = tmp_path / 'o.png', tmp_path / 'o.gif'
+    code, output = draw(
+        *('order', photos, '--config', configs[0]),
+        *('--checkpoint', checkpoint, '--out', out),
+        *('--gif', gif, '--given', 10, '--point', '31,0'),
+    )
+    assert code == 0, output
+    assert '10 of 16 patches given' in output
+    assert is_picture(out)
+    assert is_picture(gif, frames=1 + 6 + 1)
+
+
+def test_what_cannot_be_drawn(draw, configs, checkpoint, photos, tmp_path):
+    image = sorted(photos.iterdir())[0]
+    encoder = tmp_path / 'encoder.pth'
+    weights = torch.load(checkpoint, weights_only=True)['state_dict']
+    torch.save(
+        {n: x for n, x in weights.items() if n.startswith('backbone.')},
+        encoder,
+    )
+    text = tmp_path / 'text.jpg'
+    text.write_text('no image')
+    out = ('--out', tmp_path / 'x.png')
+    for arguments, message in (
+        (('reconstruction', 1, checkpoint, image), 'of type SAIM'),
+        (('order', 0, encoder, image), 'holds no decoder and head'),
+        (
+            ('attention', 0, encoder, image, '--point', '99,0'),
+            'point=(99, 0): must be within the image: x 0 to 31',
+        ),
+        (
+            ('attention', 0, encoder, image, '--layer', 4),
+            'one of the 4 blocks, 0 to 3',
+        ),
+        (
+            ('attention', 0, encoder, image, '--head', 3),
+            'head=3: must be one of the 3 heads, 0 to 2',
+        ),
+        (('pca', 0, encoder, text), 'text.jpg: must be a readable'),
+        (('pca', 0, 'gone.pth', image), 'gone.pth: no such file'),
+        (('pca', 0, 'saim_mm://gone', image), 'has no weights of that name'),
+        (('pca', 0, encoder, tmp_path / 'y'), 'no such file or'),
+    ):
+        name, number, file, *rest = arguments
+        code, output = draw(
+            *(name, *rest, '--config', configs[number]),
+            *('--checkpoint', file, *out),
+        )
+        assert code != 0 and message in output, output
+    code, output = draw('pca', image, '--checkpoint', encoder, *out)
+    assert code != 0 and '--config: needed too' in output
+    assert not (tmp_path / 'x.png').exists()
+
+
+@pytest.mark.parametrize('order', ['stochastic', 'raster'])
+def test_hook(photos, tmp_path, order):
+    """Pictures are written; the training is the same to the bit."""
+    weights = []
+    for name, hooks in (
+        ('with', [dict(type='ReconstructionHook', interval=2, num_images=3)]),
+        ('without', []),
+    ):
+        cfg = Config.fromfile(FOLDER)
+        cfg.model.backbone.update(arch=TINY)
+        cfg.model.order = order
+        cfg.train_dataloader.dataset.data_root = str(photos)
+        cfg.train_dataloader.update(
+            batch_size=4, num_workers=0, persistent_workers=False
+        )
+        cfg.train_cfg.max_iters = 4
+        cfg.custom_hooks = hooks
+        cfg.work_dir = str(tmp_path / name)
+        cfg.experiment_name = f'{order}_{name}'
+        cfg.visualizer.name = cfg.experiment_name
+        runner = SAIMRunner.from_cfg(cfg)
+        runner.train()
+        weights.append(runner.model.state_dict())
+    for key, value in weights[0].items():
+        assert torch.equal(value, weights[1][key]), key
+    pictures = sorted((tmp_path / 'with').rglob('reconstruction_*.png'))
+    assert [p.name for p in pictures] == [
+        'reconstruction_2.png',
+        'reconstruction_4.png',
+    ]
+    assert is_picture(pictures[0])
+    assert not list((tmp_path / 'without').rglob('reconstruction_*'))
+
+
+def test_bad_hooks(photos, tmp_path):
+    with pytest.raises(ValueError, match='ReconstructionHook.interval=0'):
+        ReconstructionHook(interval=0)
+    runner = type('Runner', (), dict(model=SAIMViT(TINY, 32, 8)))
+    with pytest.raises(ValueError, match='left out of what is no pre-train'):
+        ReconstructionHook().before_train(runner)
