@@ -492,7 +492,7 @@ def report(work_dir):
 
 def plot(rows, path):
     """Accuracy against what pre-training costs."""
-    figure = Figure(figsize=(11, 8), format='constrained')
+    figure = Figure(figsize=(11, 8), layout='constrained')
     axes = figure.subplots(2, 2, sharex='col', sharey='row')
     measures = ('finetune', 'linear')
     costs = ((2, 'PFLOP of pre-training'), (3, 'hours of pre-training'))

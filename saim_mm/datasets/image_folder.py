@@ -189,6 +189,8 @@ class UnlabelledImages(CustomDataset):
         return results
 
     def _count_unreadable(self, idx: int, path: str, error: Exception) -> None:
+        if self.unreadable[idx]:
+            return  # another process has just named it
         self.unreadable[idx] = 1
         reason, number = str(error).strip(), int(self.unreadable.sum())
         print_log(

@@ -131,7 +131,7 @@ def draw_attention(
             1.5 * (len(columns) + 1),
             (1.5 * size[0] / size[1] + 0.2) * len(points),
         ),
-        format='constrained',
+        layout='constrained',
     )
     axes = figure.subplots(len(points), len(columns) + 1, squeeze=False)
     for line, (x, y), index in zip(axes, points, indices):

@@ -42,7 +42,7 @@ def draw_order(
     index = point_to_patch(point, size, patch_size)
     content, query = (mask[0].cpu() for mask in order.masks())
     step = order.indices[0].argsort().cpu()
-    figure = Figure(figsize=(12, 3.4), format='constrained')
+    figure = Figure(figsize=(12, 3.4), layout='constrained')
     axes = figure.subplots(1, 4)
 
     show(axes[0], image, 'the order, dark to light')

@@ -62,7 +62,7 @@ def draw_pca(vit: SAIMViT, images: Tensor, layer: int = -1) -> Figure:
     height, width = images.shape[2:]
     figure = Figure(
         figsize=(1.6 * len(images), 3.4 * height / width),
-        format='constrained',
+        layout='constrained',
     )
     axes = figure.subplots(2, len(images), squeeze=False)
     for column, image, colours in zip(axes.T, images, pca_to_rgb(features)):

@@ -121,7 +121,7 @@ def draw_reconstructions(
         rows += [('MAE is shown', shown), (f'MAE predicts{own}', predicted)]
     figure = Figure(
         figsize=(1.3 * len(images) + 1.8, 1.4 * len(rows)),
-        format='constrained',
+        layout='constrained',
     )
     with matplotlib.rc_context({'font.size': 9}):
         axes = figure.subplots(len(rows), len(images), squeeze=False)
