@@ -6,7 +6,12 @@ needs only ``custom_imports = dict(imports=['saim_mm'])``.
 
 from .utils.dependency import require
 
-for _module in ('mmengine', 'mmcv', 'mmpretrain'):
+for _module in (
+    'mmengine',
+    'mmcv',
+    'mmpretrain.models',
+    'mmpretrain.datasets',
+):
     require(_module, needed_by='saim_mm')
 
 from .apis import (  # noqa: E402
