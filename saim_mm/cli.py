@@ -6,6 +6,7 @@ import csv
 import json
 import shlex
 import sys
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ class Command(click.Group):
     """Ends with one line that says what was wrong."""
 
     def invoke(self, ctx: click.Context) -> Any:
+        warnings.filterwarnings('ignore', module='mm')
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:

@@ -47,14 +47,18 @@ def be_script(words, folder, environment, output):
         str(Path(folder, words[0]).parent),
         *(path.split(os.pathsep) if path else ()),
     ]
-    runpy.run_path(words[0], run_name='__main__')
+    if words[0] == '-m':
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name='__main__', alter_sys=True)
+    else:
+        runpy.run_path(words[0], run_name='__main__')
 
 
 def call(*command, folder=ROOT, **environment):
     """Run a command in a folder; return its exit code and output.
 
     Args:
-        *command: Its words; after sys.executable a script.
+        *command: Its words; after sys.executable a script, or -m saim_mm.cli.
         folder (Path): Defaults to the project's.
         **environment (str): Variables.
     """
@@ -66,7 +70,11 @@ def call(*command, folder=ROOT, **environment):
         **environment,
     }
     with tempfile.NamedTemporaryFile('r') as output:
-        if words[0] == sys.executable and words[1].endswith('.py'):
+        forked = words[1].endswith('.py') or words[1:3] == [
+            '-m',
+            'saim_mm.cli',
+        ]
+        if words[0] == sys.executable and forked:
             process = SERVER.Process(
                 target=be_script,
                 args=(words[1:], folder, environment, output.name),

@@ -21,6 +21,7 @@ from mmengine.device import get_device
 from mmengine.logging import MMLogger
 from PIL import Image
 
+from ..checkpoint.sharded import REST
 from ..checkpoint.zoo import DEMO, root
 from ..datasets.images import EXTENSIONS, find_images
 from ..models.vit import SAIMViT
@@ -229,13 +230,14 @@ def finetune_config(
         backbone = pretrain_config(data, out)[0].model.backbone
     else:
         checkpoint = checkpoint_of(init)
-        path = Path(init if Path(init).is_dir() else Path(checkpoint).parent)
-        if not (path / CONFIG).is_file():
-            raise FileNotFoundError(
-                f'init={str(init)!r}: must be a folder that `saim pretrain` '
-                f'wrote, with {CONFIG} in it, or a checkpoint in one; for '
-                'other weights write a config (docs/recipes.md)'
-            )
+        path = Path(checkpoint).parent
+        check_arg(
+            (path / CONFIG).is_file(),
+            'init',
+            str(init),
+            f'a folder that saim pretrain wrote, or a checkpoint beside its '
+            f'{CONFIG}; for other weights write a config (docs/recipes.md)',
+        )
         backbone = Config.fromfile(path / CONFIG).model.backbone
         backbone.init_cfg = dict(
             type='Pretrained', checkpoint=checkpoint, prefix='backbone.'
@@ -414,7 +416,12 @@ def checkpoint_of(init: str | Path) -> str:
     path = Path(init).expanduser()
     if '://' in str(init):
         return str(init)
-    if path.is_dir() and (path / CONFIG).is_file():
+    if path.is_dir() and not (path / REST).is_file():
+        if not (path / CONFIG).is_file():
+            raise FileNotFoundError(
+                f'init={str(init)!r}: must be a folder that saim pretrain or '
+                f'saim finetune wrote, with {CONFIG} in it, or a checkpoint'
+            )
         found = find_checkpoints(path)
         if not found:
             raise FileNotFoundError(
