@@ -68,7 +68,7 @@ EPOCHS = click.option('--epochs', type=int, help='passes over the images')
 
 def train(cfg_and_line: tuple) -> Path:
     """Train, saying what."""
-    from .engine.recipes import run
+    from .engine.run import run
 
     cfg, line = cfg_and_line
     click.echo(line, err=True)
@@ -129,7 +129,7 @@ def finetune(folder: str, out: str, **arguments: Any) -> None:
 @click.option('--out', help='.csv or .json; else it is printed, as CSV')
 def predict(folder: str, images: tuple[str, ...], out: str | None) -> None:
     """Say which class IMAGES are of, with a model of `saim finetune`."""
-    from .engine.recipes import CONFIG, checkpoint_of
+    from .engine.run import CONFIG, checkpoint_of
     from .evaluation.predict import classify
 
     checkpoint = checkpoint_of(folder)
@@ -166,7 +166,7 @@ def embed(
 
     Files that cannot be read are named and skipped.
     """
-    from .engine.recipes import backbone_of
+    from .engine.run import backbone_of
     from .evaluation.embed import embed_images, save_features
 
     with quietly():
