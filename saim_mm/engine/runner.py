@@ -18,6 +18,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..checkpoint.atomic import commit, remove, tmp_path, writing
+from ..checkpoint.plain import restore_logs, to_plain
 from ..checkpoint.sharded import REST, strip_tensors, write_tensors
 from ..datasets.workers import worker_init_fn
 from ..models.saim import SAIM
@@ -248,11 +249,13 @@ class SAIMRunner(Runner):
                 epoch_length=len(self.train_dataloader),
                 images_per_step=self._images_per_step(),
             )
-        if 'checkpoint' not in kwargs or not is_sharded(self.model):
+        if 'checkpoint' not in kwargs:
             return
         if fn_name == 'before_save_checkpoint':
-            strip_tensors(kwargs['checkpoint'])
-        else:
+            if is_sharded(self.model):
+                strip_tensors(kwargs['checkpoint'])
+            to_plain(kwargs['checkpoint'])
+        elif is_sharded(self.model):
             optimizer = getattr(self.optim_wrapper, 'optimizer', None)
             distribute_state_dict(kwargs['checkpoint'], self.model, optimizer)
 
@@ -365,6 +368,7 @@ class SAIMRunner(Runner):
             dict: The checkpoint.
         """
         checkpoint = super().load_checkpoint(filename, *args, **kwargs)
+        restore_logs(checkpoint)
         self._loaded_meta = checkpoint.get('meta') or {}
         return checkpoint
 
