@@ -69,7 +69,7 @@ def _to_plain(value: Any, where: str) -> Any:
     if kind in (str, int, float, bool, type(None)):
         return value
     if isinstance(value, Tensor):
-        return value.detach().as_subclass(Tensor)
+        return value.detach()
     if isinstance(value, HistoryBuffer):
         logs, counts = value.data
         return dict(
@@ -145,13 +145,20 @@ def rebuild_state(checkpoint: Any, folder: Path) -> Any:
 
     Returns:
         The same, but that ``meta`` and ``message_hub`` have numbers, and the
-        known texts and containers only; and that the paths of checkpoints in
-        the latter are of files in ``folder``.
+        known texts and containers only; that the paths of checkpoints in
+        the latter are of files in ``folder``; and that ``progress`` has
+        numbers only.
     """
     if not isinstance(checkpoint, dict):
         return checkpoint
     if 'meta' in checkpoint:
         checkpoint['meta'] = _known(checkpoint['meta'], folder)
+    if 'progress' in checkpoint:
+        checkpoint['progress'] = {
+            name: count
+            for name, count in _items(checkpoint['progress'])
+            if type(count) is int and count >= 0
+        }
     if 'message_hub' in checkpoint:
         hub = checkpoint['message_hub']
         hub = hub if isinstance(hub, dict) else {}

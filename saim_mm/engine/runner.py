@@ -18,7 +18,6 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..checkpoint.atomic import commit, remove, tmp_path, writing
-from ..checkpoint.plain import restore_logs, to_plain
 from ..checkpoint.sharded import REST, strip_tensors, write_tensors
 from ..datasets.workers import worker_init_fn
 from ..models.saim import SAIM
@@ -27,6 +26,7 @@ from .checks.config import check_config, schedulers
 from .checks.dataset import check_dataset
 from .checks.device import check_machine, check_precision
 from .fsdp import check_fsdp, distribute_state_dict, is_sharded, shard
+from .hooks import plain_state_hook  # noqa: F401
 from .resume import (
     batch_size_of,
     batches_left,
@@ -70,6 +70,15 @@ class SAIMRunner(Runner):
         check_fsdp(cfg)
         check_machine(cfg)
         return super().from_cfg(cfg)
+
+    def register_default_hooks(self, hooks: Optional[dict] = None) -> None:
+        """Register MMEngine's hooks, that of plain checkpoints, the config's.
+
+        Args:
+            hooks (dict, optional): As for MMEngine's.
+        """
+        own = dict(plain_state=dict(type='PlainStateHook'))
+        super().register_default_hooks({**own, **(hooks or {})})
 
     def wrap_model(
         self, model_wrapper_cfg: Optional[dict], model: nn.Module
@@ -249,13 +258,11 @@ class SAIMRunner(Runner):
                 epoch_length=len(self.train_dataloader),
                 images_per_step=self._images_per_step(),
             )
-        if 'checkpoint' not in kwargs:
+        if 'checkpoint' not in kwargs or not is_sharded(self.model):
             return
         if fn_name == 'before_save_checkpoint':
-            if is_sharded(self.model):
-                strip_tensors(kwargs['checkpoint'])
-            to_plain(kwargs['checkpoint'])
-        elif is_sharded(self.model):
+            strip_tensors(kwargs['checkpoint'])
+        else:
             optimizer = getattr(self.optim_wrapper, 'optimizer', None)
             distribute_state_dict(kwargs['checkpoint'], self.model, optimizer)
 
@@ -368,7 +375,6 @@ class SAIMRunner(Runner):
             dict: The checkpoint.
         """
         checkpoint = super().load_checkpoint(filename, *args, **kwargs)
-        restore_logs(checkpoint)
         self._loaded_meta = checkpoint.get('meta') or {}
         return checkpoint
 
