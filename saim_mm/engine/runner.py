@@ -26,6 +26,7 @@ from .checks.config import check_config, schedulers
 from .checks.dataset import check_dataset
 from .checks.device import check_machine, check_precision
 from .fsdp import check_fsdp, distribute_state_dict, is_sharded, shard
+from .hooks import plain_state_hook  # noqa: F401
 from .resume import (
     batch_size_of,
     batches_left,
@@ -69,6 +70,15 @@ class SAIMRunner(Runner):
         check_fsdp(cfg)
         check_machine(cfg)
         return super().from_cfg(cfg)
+
+    def register_default_hooks(self, hooks: Optional[dict] = None) -> None:
+        """Register MMEngine's hooks, that of plain checkpoints, the config's.
+
+        Args:
+            hooks (dict, optional): As for MMEngine's.
+        """
+        own = dict(plain_state=dict(type='PlainStateHook'))
+        super().register_default_hooks({**own, **(hooks or {})})
 
     def wrap_model(
         self, model_wrapper_cfg: Optional[dict], model: nn.Module
