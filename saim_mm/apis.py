@@ -24,26 +24,8 @@ MODELS = {
     'saim_vit-large-p16': dict(arch='large'),
     'saim_vit-tiny-p4': dict(arch='deit-tiny', img_size=32, patch_size=4),
     # Of the small studies, whose weights are in the package.
-    'saim_vit-192x4-p8': dict(
-        arch=dict(
-            embed_dims=192,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=768,
-        ),
-        img_size=96,
-        patch_size=8,
-    ),
-    'saim_vit-mini-p4': dict(
-        arch=dict(
-            embed_dims=96,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=384,
-        ),
-        img_size=32,
-        patch_size=4,
-    ),
+    'saim_vit-192x4-p8': dict(arch='saim-192x4', img_size=96, patch_size=8),
+    'saim_vit-mini-p4': dict(arch='saim-mini', img_size=32, patch_size=4),
 }
 
 

@@ -39,9 +39,10 @@ class SAIMViT(VisionTransformer):
 
     Args:
         arch (str | dict): A name from mmpretrain's ``VisionTransformer``
-            ('base', 'large', 'deit-small', ...) or a dict of ``embed_dims``,
-            ``num_layers``, ``num_heads`` and ``feedforward_channels``.
-            Defaults to 'base'.
+            ('base', 'large', 'deit-small', ...), 'saim-mini' or 'saim-192x4'
+            (4 blocks of 96 or 192 channels, for CPUs), or a dict of
+            ``embed_dims``, ``num_layers``, ``num_heads`` and
+            ``feedforward_channels``. Defaults to 'base'.
         img_size (int | tuple[int, int]): Height and width in pixels, multiples
             of ``patch_size``. Defaults to 224.
         patch_size (int): Side of a patch in pixels. Defaults to 16.
@@ -89,6 +90,15 @@ class SAIMViT(VisionTransformer):
             another architecture or patch size is loaded.
     """
 
+    arch_zoo = {
+        **VisionTransformer.arch_zoo,
+        'saim-mini': dict(
+            embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384
+        ),
+        'saim-192x4': dict(
+            embed_dims=192, num_layers=4, num_heads=3, feedforward_channels=768
+        ),
+    }
     parse_arch = classmethod(parse_arch)
     parse_windows = parse_windows
 
@@ -202,7 +212,11 @@ class SAIMViT(VisionTransformer):
                 rel_pos_grid=self.patch_resolution if use_rel_pos else None,
             )
             for rate, window in zip(
-                torch.linspace(0, drop_path_rate, self.num_layers), windows
+                # Not on the meta device, if that is where the model is built.
+                torch.linspace(
+                    0, drop_path_rate, self.num_layers, device='cpu'
+                ),
+                windows,
             )
         )
         self.final_norm = final_norm
