@@ -86,7 +86,7 @@ def then(*words: str | Path) -> None:
 @main.command()
 @click.argument('folder')
 @OUT
-@click.option('--arch', help='mini, small4, tiny, small, base or large')
+@click.option('--arch', help='mini, 192x4, tiny, small, base or large')
 @click.option('--size', type=int, help='side of a crop in pixels')
 @click.option('--patch', type=int, help='side of a patch in pixels')
 @EPOCHS

@@ -25,14 +25,10 @@ from ..utils.check import check_arg
 from .checks.device import cpu_has_bfloat16
 from .run import CONFIG, checkpoint_of
 
-#: Networks by name; more: those of SAIMViT.
+#: Short names of networks -> SAIMViT's.
 ARCHS = {
-    'mini': dict(
-        embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384
-    ),
-    'small4': dict(
-        embed_dims=192, num_layers=4, num_heads=3, feedforward_channels=768
-    ),
+    'mini': 'saim-mini',
+    '192x4': 'saim-192x4',
     'tiny': 'deit-tiny',
     'small': 'deit-small',
     'base': 'base',
@@ -116,7 +112,7 @@ def pretrain_config(
     Args:
         data: A folder of images.
         out: The folder of the training.
-        arch: One of :data:`ARCHS`. By default 'mini' or 'small4' on a CPU,
+        arch: One of :data:`ARCHS`. By default 'mini' or '192x4' on a CPU,
             and by the number of images on a GPU.
         size: Side of a crop in pixels, a multiple of ``patch``. By default
             what the images have, at most 96 on a CPU and 224 on a GPU.
@@ -158,7 +154,7 @@ def pretrain_config(
             'base',
         )
     elif arch is None:
-        arch = 'mini' if size <= 64 else 'small4'
+        arch = 'mini' if size <= 64 else '192x4'
     check_arg(arch in ARCHS, 'arch', arch, f'one of {list(ARCHS)}')
     batch = 256 if gpu else 128 if folder.number >= 10_000 else 64
     batch = min(batch, max(1, folder.number // 4))
@@ -383,8 +379,6 @@ def finish(
     first, cosine = cfg.param_scheduler
     first.update(end=warm_up)
     cosine.update(begin=warm_up, end=epochs)
-    if 'T_max' in cosine:
-        cosine.T_max = epochs - warm_up
     if not warm_up:
         cfg.param_scheduler = [cosine]
     cfg.default_hooks.checkpoint.interval = max(1, epochs // 10)
