@@ -16,7 +16,7 @@ from ..checkpoint.sharded import REST
 from ..checkpoint.zoo import DEMO, root
 from ..models.vit import SAIMViT
 from ..utils.check import check_arg
-from .hooks.progress_hook import ProgressHook
+from .hooks.console_hook import ConsoleHook
 from .resume import find_checkpoints
 from .runner import SAIMRunner
 
@@ -135,7 +135,7 @@ def run(cfg: Config) -> Path:
         out.mkdir(parents=True, exist_ok=True)
         cfg.dump(path)
     runner = QuietRunner.from_cfg(cfg)
-    hook = ProgressHook()
+    hook = ConsoleHook()
     runner.register_hook(hook)
     interrupted = False
 

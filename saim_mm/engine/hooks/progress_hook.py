@@ -1,66 +1,179 @@
-"""ProgressHook: one live line instead of a log."""
+"""ProgressHook: how far training is, in images."""
 
 from __future__ import annotations
 
-from mmengine.dist import is_main_process
+from itertools import chain, repeat
+from typing import Any
+
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
-from mmengine.runner import Runner
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
+from torch.utils.data import DataLoader
+
+from ...datasets.sampler import ReproducibleSampler
+from ..schedules import replay_schedules
 
 
 @HOOKS.register_module()
 class ProgressHook(Hook):
-    """Shows steps, loss, images per second and the time that is left.
+    """Goes on at the image at which a checkpoint was saved, in every loop.
 
-    On a terminal it is one line that changes; elsewhere a line is printed for
-    every tenth of the training.
+    The number of images stands in :class:`~saim_mm.ReproducibleSampler`'s
+    state, and under ``progress`` in checkpoints; with it how many an iteration
+    took, and how many iterations an epoch. If these are others now, iterations
+    and schedules go on at the same part of the epochs. Other samplers cannot
+    begin within an epoch: it is trained anew.
     """
 
-    priority = 'VERY_LOW'
+    priority = 'HIGHEST'
 
     def __init__(self) -> None:
-        # Standard output belongs to what a script may want to read.
-        self.console = Console(stderr=True)
-        self.progress = Progress(
-            TextColumn('{task.description}'),
-            BarColumn(),
-            TextColumn('{task.completed}/{task.total} steps'),
-            TextColumn('{task.fields[numbers]}'),
-            TimeRemainingColumn(),
-            console=self.console,
-            disable=not (self.console.is_terminal and is_main_process()),
+        self.loaded: dict[str, int] = {}
+
+    def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Write down how far training is."""
+        loader = runner.train_dataloader
+        checkpoint['progress'] = dict(
+            epoch_length=len(loader), images_per_step=images_per_step(runner)
         )
-        self.task = None
+        if isinstance(loader.sampler, ReproducibleSampler):
+            checkpoint['progress'].update(loader.sampler.state_dict())
+
+    def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
+        """Keep what it says, if training goes on from it."""
+        self.loaded = checkpoint.get('progress') or {}
 
     def before_train(self, runner: Runner) -> None:
-        self.total = runner.max_iters
-        self.task = self.progress.add_task(
-            'training', total=self.total, completed=runner.iter, numbers=''
+        """Begin where the checkpoint was saved.
+
+        Raises:
+            RuntimeError: If epochs have another length now, and a schedule
+                cannot follow.
+        """
+        if runner.iter == 0:  # it gave weights, at most
+            return
+        images = images_per_step(runner)
+        before = self.loaded.get('images_per_step', images)
+        if before != images:
+            runner.logger.warning(
+                f'A step now has {images} images; before, it had {before}. '
+                'The learning rate is not scaled by that'
+            )
+        loop, sampler = runner.train_loop, runner.train_dataloader.sampler
+        goes_on = 'consumed_samples' in self.loaded and isinstance(
+            sampler, ReproducibleSampler
         )
-        self.progress.start()
+        if goes_on:
+            sampler.set_epoch(runner.epoch)
+            sampler.load_state_dict(self.loaded)
+        if isinstance(loop, EpochBasedTrainLoop):
+            self._fit_epoch(runner)
+        elif isinstance(loop, IterBasedTrainLoop) and goes_on:
+            loop.dataloader_iterator = AdvancedIterator(
+                runner.train_dataloader, loop.iter
+            )
+
+    def _fit_epoch(self, runner: Runner) -> None:
+        """Count iterations as if all epochs had had the length of now."""
+        loop, loader = runner.train_loop, runner.train_dataloader
+        length = len(loader)
+        done = length - batches_left(loader)
+        begin = loop.epoch * length + done
+        if done:
+            run_iter = loop.run_iter  # which counts from 0
+
+            def run_iter_from(idx: int, data_batch: Any) -> None:
+                run_iter(idx + done, data_batch)
+
+            loop.run_iter = run_iter_from
+        before = self.loaded.get('epoch_length', length)
+        if before != length:
+            why = (
+                f'an epoch now has {length} iterations; before, it had '
+                f'{before}'
+            )
+        elif begin != loop.iter:
+            why = (
+                f'epoch {loop.epoch + 1} begins anew, as '
+                f'{type(loader.sampler).__name__} cannot go on within one'
+            )
+        else:
+            return
+        loop._iter = begin
+        replay_schedules(runner, why)
+        runner.optim_wrapper.initialize_count_status(
+            runner.model, loop.iter, loop.max_iters
+        )
+        runner.logger.warning(
+            f'{why[0].upper()}{why[1:]}. Iterations are counted by that: this '
+            f'is {begin}, and the learning rate goes on at the same part of '
+            'the epochs'
+        )
 
     def after_train_iter(
-        self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
+        self,
+        runner: Runner,
+        batch_idx: int,
+        data_batch: Any = None,
+        outputs: dict | None = None,
     ) -> None:
-        step, logs = runner.iter + 1, runner.message_hub.log_scalars
-        numbers = '  '.join(
-            text.format(logs[f'train/{name}'].mean(10))
-            for name, text in (
-                ('loss', 'loss {:.3f}'),
-                ('images_per_second', '{:.0f} images/s'),
+        """Count the images."""
+        loader = runner.train_dataloader
+        if isinstance(loader.sampler, ReproducibleSampler):
+            loader.sampler.consumed_samples += (
+                batch_size_of(loader) * runner.world_size
             )
-            if f'train/{name}' in logs
-        )
-        self.progress.update(self.task, completed=step, numbers=numbers)
-        tenth = max(1, self.total // 10)
-        if (
-            not self.console.is_terminal
-            and is_main_process()
-            and (step % tenth == 0 or step == self.total)
-        ):
-            self.console.print(f'step {step}/{self.total}  {numbers}')
 
-    def after_run(self, runner: Runner) -> None:
-        self.progress.stop()
+    def after_train_epoch(self, runner: Runner) -> None:
+        """What is saved from now on goes on with the next epoch."""
+        runner.train_loop.__dict__.pop('run_iter', None)
+        sampler = runner.train_dataloader.sampler
+        if isinstance(sampler, ReproducibleSampler):
+            sampler.set_epoch(runner.epoch + 1)
+
+
+class AdvancedIterator:
+    """The batches of a loader whose sampler is in its place already.
+
+    MMEngine's loop by iterations leaves out what was trained by itself: it
+    skips, or fetches, as many batches as there were iterations.
+
+    Args:
+        loader (DataLoader): Endless.
+        skip (int): How many batches MMEngine will leave out.
+    """
+
+    def __init__(self, loader: DataLoader, skip: int) -> None:
+        self.batches = chain(repeat(None, skip), loader)
+
+    def __next__(self) -> Any:
+        return next(self.batches)
+
+    def skip_iter(self, num_iters: int) -> None:
+        for _ in range(num_iters):
+            next(self)
+
+
+def batch_size_of(loader: DataLoader) -> int:
+    """The images of a batch of one process.
+
+    Args:
+        loader (DataLoader): It has no ``batch_size`` if it was given a
+            ``batch_sampler``.
+    """
+    return loader.batch_size or loader.batch_sampler.batch_size
+
+
+def images_per_step(runner: Runner) -> int:
+    """Of all processes, and of all iterations of a step."""
+    counts = getattr(runner.optim_wrapper, '_accumulative_counts', 1)
+    return batch_size_of(runner.train_dataloader) * runner.world_size * counts
+
+
+def batches_left(loader: DataLoader) -> int:
+    """How many batches of an epoch are left to train."""
+    sampler = loader.sampler
+    if getattr(sampler, 'consumed_samples', 0) == 0:
+        return len(loader)
+    whole, rest = divmod(sampler.samples_left, batch_size_of(loader))
+    return whole + (rest > 0 and not loader.drop_last)
