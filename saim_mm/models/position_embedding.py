@@ -1,5 +1,7 @@
 """The fixed sine-cosine position embedding."""
 
+from __future__ import annotations
+
 import torch
 from torch import Tensor
 

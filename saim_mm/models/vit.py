@@ -323,40 +323,6 @@ class SAIMViT(VisionTransformer):
                 outputs.append(self._format_output(x, grid))
         return tuple(outputs)
 
-    def check_layer(self, layer: int) -> None:
-        """Refuse a block that there is not.
-
-        Raises:
-            ValueError: If ``layer`` is not a block's index, from 0 or from
-                the end with -1.
-        """
-        depth = self.num_layers
-        check_arg(
-            isinstance(layer, int) and -depth <= layer < depth,
-            'layer',
-            layer,
-            f'one of the {depth} blocks, 0 to {depth - 1}',
-        )
-
-    def layer_output(self, x: Tensor, layer: int, out_type: str) -> Tensor:
-        """Encode images as :meth:`forward`, for one block's output.
-
-        Args:
-            x (Tensor): (B, in_channels, H, W).
-            layer (int): The block, from 0, or from the end with -1.
-            out_type (str): As for the class.
-
-        Returns:
-            Tensor: The output, of ``out_type``.
-        """
-        self.check_layer(layer)
-        usual = self.out_type, self.out_indices
-        self.out_type, self.out_indices = out_type, [layer % self.num_layers]
-        try:
-            return self(x)[0]
-        finally:
-            self.out_type, self.out_indices = usual
-
     def forward_causal(
         self, images: Tensor, order: PredictionOrder
     ) -> tuple[list[Tensor], Tensor]:
@@ -409,3 +375,37 @@ class SAIMViT(VisionTransformer):
             x = layer(x, is_causal=mask is None, mask=mask)
             hidden.append(x)
         return hidden, positions
+
+    def check_layer(self, layer: int) -> None:
+        """Refuse a block that there is not.
+
+        Raises:
+            ValueError: If ``layer`` is not a block's index, from 0 or from
+                the end with -1.
+        """
+        depth = self.num_layers
+        check_arg(
+            isinstance(layer, int) and -depth <= layer < depth,
+            'layer',
+            layer,
+            f'one of the {depth} blocks, 0 to {depth - 1}',
+        )
+
+    def layer_output(self, x: Tensor, layer: int, out_type: str) -> Tensor:
+        """Encode images as :meth:`forward`, for one block's output.
+
+        Args:
+            x (Tensor): (B, in_channels, H, W).
+            layer (int): The block, from 0, or from the end with -1.
+            out_type (str): As for the class.
+
+        Returns:
+            Tensor: The output, of ``out_type``.
+        """
+        self.check_layer(layer)
+        usual = self.out_type, self.out_indices
+        self.out_type, self.out_indices = out_type, [layer % self.num_layers]
+        try:
+            return self(x)[0]
+        finally:
+            self.out_type, self.out_indices = usual

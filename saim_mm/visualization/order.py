@@ -12,7 +12,7 @@ from torch import Tensor
 
 from ..models.order import PredictionOrder
 from ..models.saim import SAIM
-from ..models.target import patchify, unpatchify
+from ..models.target import patchify, pixel_target, unpatchify
 from ..utils.check import check_arg
 from .figures import point_to_patch, show, to_array
 
@@ -111,11 +111,12 @@ def generate(
         the patches given, then with one more each time.
 
     Raises:
-        ValueError: If ``given`` is not as above.
+        ValueError: If ``given`` is not as above, or the model predicts no
+            pixels.
     """
     mean = model.data_preprocessor.mean
     std = model.data_preprocessor.std
-    target = model.target_generator
+    target = pixel_target(model)
     size = target.patch_size
     inputs = (image.unsqueeze(0).to(mean.device) - mean) / std
     patches = patchify(inputs, size)

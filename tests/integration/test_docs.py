@@ -84,11 +84,8 @@ def test_every_option_of_the_table_can_be_set():
     cfg.merge_from_dict(values)
     model = MODELS.build(cfg.model)
     assert model.backbone.patch_resolution == (8, 12)
-    assert (model.order, model.segment_size, model.predict_ratio) == (
-        'raster',
-        2,
-        0.5,
-    )
+    assert isinstance(model.order, MODELS.get('RasterOrder'))
+    assert (model.segment_size, model.predict_ratio) == (2, 0.5)
     assert model.neck.depth == 6
     assert isinstance(model.head.predictor, torch.nn.Linear)
 

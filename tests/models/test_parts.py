@@ -158,7 +158,7 @@ def saim(**changes):
 @pytest.mark.parametrize(
     'change, words',
     [
-        (dict(order='spiral'), ['order', 'spiral', 'stochastic', 'raster']),
+        (dict(order='zigzag'), ['order', 'zigzag', 'stochastic', 'raster']),
         (dict(head__predictor='conv'), ['predictor', 'conv', 'mlp']),
         (
             dict(

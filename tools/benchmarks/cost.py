@@ -29,12 +29,14 @@ CONFIG = ROOT / (
 
 
 def flops_per_image(cfg):
-    """FLOPs of a training step for one image: (forward, whole step)."""
+    """FLOPs of a training step for one image: (forward, whole step).
+
+    With what a teacher, or the encoder itself, does to look at it.
+    """
     model = MODELS.build(cfg.model)
     height, width = model.backbone.img_size
     images = torch.rand(1, model.backbone.in_channels, height, width)
-    order = model.sample_order(images)
-    return count_flops(lambda: model.compute_loss(images, order))
+    return count_flops(lambda: model.loss(images)['loss'])
 
 
 def read_config(path, parser):
