@@ -37,6 +37,7 @@ from .engine.optim import (  # noqa: E402
     LayerDecayOptimWrapperConstructor,
     MergedOptimWrapperConstructor,
 )
+from .engine.recipes import finetune, pretrain  # noqa: E402
 from .engine.runner import SAIMRunner  # noqa: E402
 from .models.decoder import SAIMDecoder  # noqa: E402
 from .models.feature_pyramid import SimpleFeaturePyramid  # noqa: E402
@@ -94,6 +95,8 @@ __all__ = [
     'ThroughputHook',
     'UnlabelledImages',
     '__version__',
+    'finetune',
     'get_model',
     'list_models',
+    'pretrain',
 ]

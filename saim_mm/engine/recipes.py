@@ -23,7 +23,7 @@ from ..datasets.images import EXTENSIONS, find_images
 from ..models.vit import SAIMViT
 from ..utils.check import check_arg
 from .checks.device import cpu_has_bfloat16
-from .run import CONFIG, checkpoint_of
+from .run import CONFIG, checkpoint_of, run
 
 #: Short names of networks -> SAIMViT's.
 ARCHS = {
@@ -391,3 +391,21 @@ def finish(
 def load(name: str) -> Config:
     """A config of this package."""
     return Config.fromfile(root() / 'configs' / name)
+
+
+def pretrain(data: str | Path, out: str | Path, **arguments: Any) -> Path:
+    """Do what ``saim pretrain`` does; arguments of :func:`pretrain_config`.
+
+    Returns:
+        The last checkpoint.
+    """
+    return run(pretrain_config(data, out, **arguments)[0])
+
+
+def finetune(data: str | Path, out: str | Path, **arguments: Any) -> Path:
+    """Do what ``saim finetune`` does; arguments of :func:`finetune_config`.
+
+    Returns:
+        The last checkpoint.
+    """
+    return run(finetune_config(data, out, **arguments)[0])
