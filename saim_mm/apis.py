@@ -14,6 +14,7 @@ from torch import Tensor
 from .checkpoint.weights import load_backbone_weights
 from .datasets.images import EXTENSIONS, MEAN, STD, read_image
 from .models.vit import SAIMViT
+from .models.vit_arguments import check_layer, layer_output
 from .utils.check import check_arg
 
 #: Name -> arguments of :class:`~saim_mm.SAIMViT`.
@@ -170,7 +171,7 @@ class FeatureExtractor:
             out_type,
             "something else than 'cls_token': the model has no class token",
         )
-        vit.check_layer(layer)
+        check_layer(vit, layer)
         inputs = list_images(inputs)
         features = []
         for start in range(0, len(inputs), batch_size):
@@ -181,7 +182,7 @@ class FeatureExtractor:
                 ]
             )
             images = self.preprocessor(batch)['inputs']
-            tokens = vit.layer_output(images, layer, 'raw')
+            tokens = layer_output(vit, images, layer, 'raw')
             features.append(self._select(tokens, out_type).cpu())
         return torch.cat(features)
 

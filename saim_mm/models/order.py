@@ -60,8 +60,7 @@ class PredictionOrder:
     def from_noise(cls, noise: Tensor) -> PredictionOrder:
         """Patch ``i`` precedes patch ``j`` if ``noise[i] < noise[j]``.
 
-        Args:
-            noise (Tensor): (B, L), the paper's vector z.
+        Noise is the paper's vector z, (B, L).
         """
         return cls(noise.argsort(dim=1))
 
@@ -182,10 +181,7 @@ class PredictionOrder:
         """Of tokens in the prediction order those that are predicted.
 
         Args:
-            tokens (Tensor): (B, L, C).
-
-        Returns:
-            Tensor: (B, K, C).
+            tokens: (B, L, C); returned are (B, K, C).
         """
         return tokens[:, tokens.shape[1] - self.predicted :]
 
@@ -249,10 +245,8 @@ class PredictionOrder:
         """Put tokens that are in raster order in the prediction order.
 
         Args:
-            tokens (Tensor): (B, L, C), or (1, L, C) for all images.
-
-        Returns:
-            Tensor: (B, L, C).
+            tokens: (B, L, C), or (1, L, C) for all images; returned are
+                (B, L, C).
         """
         return tokens.take_along_dim(self.indices.unsqueeze(-1), dim=1)
 
@@ -260,30 +254,28 @@ class PredictionOrder:
         """Put tokens that are in the prediction order in raster order.
 
         Args:
-            tokens (Tensor): (B, L, C).
-
-        Returns:
-            Tensor: (B, L, C).
+            tokens: (B, L, C), as is what is returned.
         """
         return tokens.take_along_dim(
             self.indices.argsort(dim=1).unsqueeze(-1), dim=1
         )
 
-    def masks(self) -> tuple[Tensor, Tensor]:
-        """The paper's two masks (Eq. 3), for looking at: no model needs them.
 
-        Rows and columns are raster indices.
+def literal_masks(order: PredictionOrder) -> tuple[Tensor, Tensor]:
+    """The paper's two masks (Eq. 3), for looking at: no model needs them.
 
-        Returns:
-            tuple[Tensor, Tensor]: bool, (B, L, L). At (i, j) whether patch i
-            sees patch j: as content, itself (its segment, and the prefix)
-            included, and as query, excluded; the query of a patch in the
-            prefix, which is not predicted, sees none. (Everything sees the
-            class token.)
-        """
-        step = self.indices.argsort(dim=1)  # of each patch
-        inside = step < torch.as_tensor(self.prefix).reshape(-1, 1).to(step)
-        segment = step // self.segment_length
-        row, column = segment.unsqueeze(2), segment.unsqueeze(1)
-        content = (column <= row) | inside.unsqueeze(1)
-        return content, (column < row) & ~inside.unsqueeze(2)
+    Rows and columns are raster indices.
+
+    Returns:
+        tuple[Tensor, Tensor]: bool, (B, L, L). At (i, j) whether patch i
+        sees patch j: as content, itself (its segment, and the prefix)
+        included, and as query, excluded; the query of a patch in the
+        prefix, which is not predicted, sees none. (Everything sees the
+        class token.)
+    """
+    step = order.indices.argsort(dim=1)  # of each patch
+    inside = step < torch.as_tensor(order.prefix).reshape(-1, 1).to(step)
+    segment = step // order.segment_length
+    row, column = segment.unsqueeze(2), segment.unsqueeze(1)
+    content = (column <= row) | inside.unsqueeze(1)
+    return content, (column < row) & ~inside.unsqueeze(2)

@@ -129,13 +129,8 @@ class SAIM(BaseSelfSupervisor):
         """Compute the loss of a batch.
 
         Args:
-            inputs (Tensor): (B, 3, H, W), normalised.
-            data_samples (list, optional): Not used.
-            order (PredictionOrder, optional): Defaults to None, a new one,
-                with a prefix if ``prefix`` is set.
-
-        Returns:
-            dict[str, Tensor]: The scalar ``loss``.
+            inputs: (B, 3, H, W), normalised.
+            order: None: a new one, with a prefix if ``prefix`` is set.
         """
         if self.training and isinstance(self.teacher, MovingAverageTeacher):
             self.teacher.check_updated(self.backbone)
@@ -184,13 +179,9 @@ class SAIM(BaseSelfSupervisor):
     ) -> Tensor:
         """Predict every patch from those before it.
 
-        Args:
-            images (Tensor): (B, 3, H, W), normalised.
-            order (PredictionOrder): The order of the patches.
-
-        Returns:
-            Tensor: (B, K, P), in the prediction order, of the order's last K
-            patches: all L, unless it says otherwise.
+        Images are (B, 3, H, W), normalised; predictions (B, K, P), in the
+        prediction order, of the order's last K patches: all L, unless it says
+        otherwise.
         """
         # N outputs (B, T, C) of T = L + 1 - n tokens, and (B, L, C)
         hidden, positions = self.backbone(images, order)
@@ -205,11 +196,7 @@ class SAIM(BaseSelfSupervisor):
     def look(self, images: Tensor) -> View:
         """What the teacher, or else the encoder, sees of whole images.
 
-        Args:
-            images (Tensor): (B, 3, H, W), normalised.
-
-        Returns:
-            View: Features (B, L, C), without gradients.
+        Images are (B, 3, H, W), features (B, L, C), without gradients.
         """
         if self.teacher is None:
             return look(self.backbone, images)
@@ -248,11 +235,6 @@ class SAIM(BaseSelfSupervisor):
 
         In distributed training random ones are drawn as orders are.
 
-        Args:
-            order (PredictionOrder): Of B images.
-
-        Returns:
-            PredictionOrder: With S patches of all images, or of each.
         """
         if self.prefix is None:
             return order

@@ -10,7 +10,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
-from ..models.order import PredictionOrder
+from ..models.order import PredictionOrder, literal_masks
 from ..models.saim import SAIM
 from ..models.target import patchify, pixel_target, unpatchify
 from ..utils.check import check_arg
@@ -40,7 +40,7 @@ def draw_order(
     size = tuple(image.shape[1:])
     rows, columns = (s // patch_size for s in size)
     index = point_to_patch(point, size, patch_size)
-    content, query = (mask[0].cpu() for mask in order.masks())
+    content, query = (mask[0].cpu() for mask in literal_masks(order))
     step = order.indices[0].argsort().cpu()
     figure = Figure(figsize=(12, 3.4), layout='constrained')
     axes = figure.subplots(1, 4)

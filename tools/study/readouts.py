@@ -13,6 +13,8 @@ from torch import Tensor, nn
 sys.path.append(str(Path(__file__).resolve().parents[1]))
 from knn import vote  # noqa: E402
 
+from saim_mm.models.vit_arguments import layer_output
+
 #: What `evaluate` returns, in this order.
 READOUTS = ('knn', 'knn-mean')
 
@@ -51,7 +53,7 @@ def cache(
     """Features of length 1, (N, C) for each readout, and labels (N,)."""
     cls_token, mean, labels = [], [], []
     for images, truth in batches:
-        tokens = backbone.layer_output(images, -1, 'raw').float()
+        tokens = layer_output(backbone, images, -1, 'raw').float()
         patches = tokens[:, backbone.num_extra_tokens :]
         cls_token.append(F.normalize(tokens[:, 0], dim=1))
         mean.append(F.normalize(patches.mean(dim=1), dim=1))
