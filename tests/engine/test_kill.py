@@ -155,7 +155,7 @@ def soak(kind, photos, tmp_path, kills):
     end(begin(tmp_path / 'config.py', run, processes), limit)
     end(undisturbed, limit)
     first, second = (
-        load_from_local(folder / f'{last}.pth') for folder in (straight, run)
+        load_from_local(folder / last) for folder in (straight, run)
     )
     for key in ('state_dict', 'optimizer', 'param_schedulers', 'progress'):
         assert_equal(first[key], second[key], key)
