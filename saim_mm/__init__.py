@@ -6,7 +6,12 @@ needs only ``custom_imports = dict(imports=['saim_mm'])``.
 
 from .utils.dependency import require
 
-for _module in ('mmengine', 'mmcv', 'mmpretrain'):
+for _module in (
+    'mmengine',
+    'mmcv',
+    'mmpretrain.models',
+    'mmpretrain.datasets',
+):
     require(_module, needed_by='saim_mm')
 
 from .apis import (  # noqa: E402
@@ -32,6 +37,7 @@ from .engine.optim import (  # noqa: E402
     LayerDecayOptimWrapperConstructor,
     MergedOptimWrapperConstructor,
 )
+from .engine.recipes import finetune, pretrain  # noqa: E402
 from .engine.runner import SAIMRunner  # noqa: E402
 from .models.decoder import SAIMDecoder  # noqa: E402
 from .models.feature_pyramid import SimpleFeaturePyramid  # noqa: E402
@@ -89,6 +95,8 @@ __all__ = [
     'ThroughputHook',
     'UnlabelledImages',
     '__version__',
+    'finetune',
     'get_model',
     'list_models',
+    'pretrain',
 ]

@@ -29,11 +29,13 @@ from saim_mm.checkpoint.loader import load_from_local
 ROOT = Path(__file__).parents[1]
 SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(['saim_mm'])
+#: For processes that call a function of a test.
+FORK = multiprocessing.get_context('fork')
 
 
 def be_script(words, folder, environment, output):
     """In a forked process: what `python SCRIPT ARGUMENT ...` would be."""
-    with open(output, 'w') as file:
+    with open(output, 'a') as file:
         for standard in (1, 2):
             os.dup2(file.fileno(), standard)
     os.chdir(folder)
@@ -48,31 +50,56 @@ def be_script(words, folder, environment, output):
         str(Path(folder, words[0]).parent),
         *(path.split(os.pathsep) if path else ()),
     ]
-    runpy.run_path(words[0], run_name='__main__')
+    if words[0] == '-m':
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name='__main__', alter_sys=True)
+    else:
+        runpy.run_path(words[0], run_name='__main__')
+
+
+def surroundings(**environment):
+    """The variables of a process that is started."""
+    return {
+        **os.environ,
+        'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+        'OMP_NUM_THREADS': '1',
+        **environment,
+    }
+
+
+def fork(*words, output, folder=ROOT, **environment):
+    """Start a script in a process that has imported what it needs."""
+    process = SERVER.Process(
+        target=be_script,
+        args=(
+            [str(word) for word in words],
+            folder,
+            surroundings(**environment),
+            str(output),
+        ),
+    )
+    process.start()
+    return process
 
 
 def call(*command, folder=ROOT, **environment):
     """Run a command in a folder; return its exit code and output.
 
     Args:
-        *command: Its words; after sys.executable a script.
+        *command: Its words; after sys.executable a script, or -m saim_mm.cli.
         folder (Path): Defaults to the project's.
         **environment (str): Variables.
     """
     words = [str(word) for word in command]
-    environment = {
-        **os.environ,
-        'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-        'OMP_NUM_THREADS': '1',
-        **environment,
-    }
     with tempfile.NamedTemporaryFile('r') as output:
-        if words[0] == sys.executable and words[1].endswith('.py'):
-            process = SERVER.Process(
-                target=be_script,
-                args=(words[1:], folder, environment, output.name),
+        forked = words[1].endswith('.py') or words[1:3] == [
+            '-m',
+            'saim_mm.cli',
+        ]
+        if words[0] == sys.executable and forked:
+            process = fork(
+                *words[1:], output=output.name, folder=folder, **environment
             )
-            process.start()
             process.join()
             code = process.exitcode
         else:
@@ -80,7 +107,7 @@ def call(*command, folder=ROOT, **environment):
                 code = subprocess.run(
                     words,
                     cwd=folder,
-                    env=environment,
+                    env=surroundings(**environment),
                     stdout=file,
                     stderr=file,
                 ).returncode
@@ -268,6 +295,23 @@ def start_two(path, work_dir, *options):
             stdout=log,
             stderr=log,
         )
+
+
+def in_two(function, folder, *args):
+    """Call a function, with the folder, in two processes of one group."""
+    torch.multiprocessing.start_processes(
+        _begin, (function, folder, *args), nprocs=2, start_method='fork'
+    )
+
+
+def _begin(rank, function, folder, *args):
+    torch.set_num_threads(1)  # OpenMP's others are not in a forked process
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
+    )
+    function(rank, folder, *args)
+    torch.distributed.destroy_process_group()
 
 
 def kill_all(text):

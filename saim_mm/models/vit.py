@@ -1,13 +1,10 @@
 """SAIMViT: the backbone of pre-training and of every downstream task."""
 
-import logging
-import math
 from collections.abc import Sequence
 from typing import Optional, Union
 
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
-from mmengine.logging import print_log
 from mmengine.model import ModuleList
 from mmengine.registry import MODELS
 from mmpretrain.models import VisionTransformer
@@ -15,11 +12,15 @@ from mmpretrain.models.utils import resize_pos_embed, to_2tuple
 from torch import Tensor, nn
 
 from ..utils.check import check_arg
-from .layers import TransformerBlock, resize_rel_pos
+from .layers import TransformerBlock
 from .order import PredictionOrder
 from .position_embedding import sincos_position_embedding
-
-ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
+from .vit_arguments import parse_arch, parse_windows
+from .vit_state_dict import (
+    apply_init_cfg,
+    is_pretrained,
+    register_state_dict_hooks,
+)
 
 
 @MODELS.register_module()
@@ -38,9 +39,10 @@ class SAIMViT(VisionTransformer):
 
     Args:
         arch (str | dict): A name from mmpretrain's ``VisionTransformer``
-            ('base', 'large', 'deit-small', ...) or a dict of ``embed_dims``,
-            ``num_layers``, ``num_heads`` and ``feedforward_channels``.
-            Defaults to 'base'.
+            ('base', 'large', 'deit-small', ...), 'saim-mini' or 'saim-192x4'
+            (4 blocks of 96 or 192 channels, for CPUs), or a dict of
+            ``embed_dims``, ``num_layers``, ``num_heads`` and
+            ``feedforward_channels``. Defaults to 'base'.
         img_size (int | tuple[int, int]): Height and width in pixels, multiples
             of ``patch_size``. Defaults to 224.
         patch_size (int): Side of a patch in pixels. Defaults to 16.
@@ -78,13 +80,27 @@ class SAIMViT(VisionTransformer):
         use_rel_pos (bool): Whether every block learns a decomposed relative
             position bias, which starts at zero. Defaults to False.
         min_match_ratio (float): Share of the backbone's weights that a
-            checkpoint must have; 0 to load whatever fits. Defaults to 0.5.
-        init_cfg (dict, optional): MMEngine's initialisation config.
+            checkpoint must have; 0 to load whatever fits. Defaults to 1.
+        init_cfg (dict | list[dict], optional): MMEngine's initialisation
+            config. A checkpoint may be of any format of
+            :mod:`saim_mm.checkpoint.formats`.
 
     Raises:
         ValueError: If an argument is not as above, or if a checkpoint of
             another architecture or patch size is loaded.
     """
+
+    arch_zoo = {
+        **VisionTransformer.arch_zoo,
+        'saim-mini': dict(
+            embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384
+        ),
+        'saim-192x4': dict(
+            embed_dims=192, num_layers=4, num_heads=3, feedforward_channels=768
+        ),
+    }
+    parse_arch = classmethod(parse_arch)
+    parse_windows = parse_windows
 
     def __init__(
         self,
@@ -104,8 +120,8 @@ class SAIMViT(VisionTransformer):
         window_size: int = 0,
         global_attn_indexes: Optional[Sequence[int]] = None,
         use_rel_pos: bool = False,
-        min_match_ratio: float = 0.5,
-        init_cfg: Optional[dict] = None,
+        min_match_ratio: float = 1.0,
+        init_cfg: Union[dict, list[dict], None] = None,
     ) -> None:
         # As mmpretrain's own variants do, build the parts here: the parent's
         # blocks cannot attend causally.
@@ -167,9 +183,7 @@ class SAIMViT(VisionTransformer):
         self.pos_embed = nn.Parameter(self.initial_pos_embed())
         self.interpolate_mode = interpolate_mode
         self.min_match_ratio = min_match_ratio
-        self._register_load_state_dict_pre_hook(self._check_checkpoint)
-        self._register_load_state_dict_pre_hook(self._prepare_pos_embed)
-        self._register_load_state_dict_pre_hook(self._prepare_rel_pos)
+        register_state_dict_hooks(self)
 
         indices = (
             [out_indices]
@@ -198,7 +212,11 @@ class SAIMViT(VisionTransformer):
                 rel_pos_grid=self.patch_resolution if use_rel_pos else None,
             )
             for rate, window in zip(
-                torch.linspace(0, drop_path_rate, self.num_layers), windows
+                # Not on the meta device, if that is where the model is built.
+                torch.linspace(
+                    0, drop_path_rate, self.num_layers, device='cpu'
+                ),
+                windows,
             )
         )
         self.final_norm = final_norm
@@ -221,80 +239,6 @@ class SAIMViT(VisionTransformer):
         if frozen_stages > 0:
             self._freeze_stages()
 
-    @classmethod
-    def parse_arch(cls, arch: Union[str, dict]) -> dict:
-        """Look up an architecture, or check one given as a dict."""
-        if isinstance(arch, str):
-            check_arg(
-                arch.lower() in cls.arch_zoo,
-                'arch',
-                arch,
-                f'one of {sorted(cls.arch_zoo)} or a dict',
-            )
-            arch = cls.arch_zoo[arch.lower()]
-        check_arg(
-            isinstance(arch, dict) and ARCH_KEYS <= set(arch),
-            'arch',
-            arch,
-            f'a name or a dict with the keys {sorted(ARCH_KEYS)}',
-        )
-        check_arg(
-            arch['embed_dims'] % 4 == 0,
-            "arch['embed_dims']",
-            arch['embed_dims'],
-            'a multiple of 4 (2-D sine-cosine position embedding)',
-        )
-        return dict(arch)
-
-    def parse_windows(
-        self, window_size: int, global_attn_indexes: Optional[Sequence[int]]
-    ) -> list[int]:
-        """Check the arguments on windows.
-
-        Returns:
-            list[int]: The side of the windows of each block; 0: none.
-        """
-        check_arg(
-            isinstance(window_size, int) and window_size >= 0,
-            'window_size',
-            window_size,
-            'a number of patches, or 0',
-        )
-        if not window_size:
-            check_arg(
-                not global_attn_indexes,
-                'global_attn_indexes',
-                global_attn_indexes,
-                'left out if window_size=0: every block is global',
-            )
-            return [0] * self.num_layers
-        check_arg(
-            not self.with_cls_token,
-            'window_size',
-            window_size,
-            '0 if there is a class token, which belongs to no window: set '
-            'with_cls_token=False',
-        )
-        if global_attn_indexes is None:
-            check_arg(
-                self.num_layers % 4 == 0,
-                'global_attn_indexes',
-                None,
-                f'given, because {self.num_layers} blocks have no quarters',
-            )
-            quarter = self.num_layers // 4
-            global_attn_indexes = range(quarter - 1, self.num_layers, quarter)
-        check_arg(
-            all(0 <= i < self.num_layers for i in global_attn_indexes),
-            'global_attn_indexes',
-            global_attn_indexes,
-            f'indices of the {self.num_layers} blocks, from 0',
-        )
-        return [
-            0 if i in global_attn_indexes else window_size
-            for i in range(self.num_layers)
-        ]
-
     def train(self, mode: bool = True) -> 'SAIMViT':
         """Set the mode; frozen blocks stay in evaluation mode."""
         super().train(mode)
@@ -315,131 +259,29 @@ class SAIMViT(VisionTransformer):
         return torch.cat([extra, patches]).unsqueeze(0)
 
     def init_weights(self) -> None:
-        """Initialise as the authors do, unless a checkpoint is given.
+        """Initialise as the authors do, then as ``init_cfg`` says.
 
         Raises:
-            ValueError: If the checkpoint has no weights of a backbone.
+            ValueError: If the weights of a checkpoint are not this backbone's.
         """
-        pretrained = (
-            isinstance(self.init_cfg, dict)
-            and self.init_cfg['type'] == 'Pretrained'
-        )
+        given, self.init_cfg = self.init_cfg, None
+        first = not self.is_init
         try:
             super(VisionTransformer, self).init_weights()
-        except AssertionError as error:
-            if not pretrained or 'not in the pretrained' not in str(error):
-                raise
-            raise ValueError(
-                f'backbone.init_cfg.checkpoint={self.init_cfg["checkpoint"]!r}'
-                ': it has no weights that begin with '
-                f'{self.init_cfg["prefix"]!r}, so no encoder under that name: '
-                'load a checkpoint of a whole model, or set '
-                'backbone.init_cfg.prefix (None: it is of a backbone alone)'
-            ) from error
-        if pretrained:
+        finally:
+            self.init_cfg = given
+        if not first:
             return
-        nn.init.xavier_uniform_(self.patch_embed.projection.weight.flatten(1))
-        if self.with_cls_token:
-            nn.init.normal_(self.cls_token, std=0.02)
-        with torch.no_grad():
-            self.pos_embed.copy_(self.initial_pos_embed())
-
-    def _check_checkpoint(
-        self, state_dict: dict, prefix: str, *args, **kwargs
-    ) -> None:
-        """Refuse weights of another architecture (MMEngine only warns)."""
-        depth = {
-            int(name[len(prefix) :].split('.')[1])
-            for name in state_dict
-            if name.startswith(f'{prefix}layers.')
-        }
-        if depth and max(depth) + 1 != self.num_layers:
-            raise ValueError(
-                f'the checkpoint has {max(depth) + 1} blocks, '
-                f'backbone.arch={self.arch_settings} has {self.num_layers}: '
-                'load a checkpoint of the same arch, or change arch'
+        configs = [given] if isinstance(given, dict) else list(given or [])
+        if not any(map(is_pretrained, configs)):
+            nn.init.xavier_uniform_(
+                self.patch_embed.projection.weight.flatten(1)
             )
-        weights = self.state_dict()
-        missing = [n for n in weights if prefix + n not in state_dict]
-        if missing:
-            share = 1 - len(missing) / len(weights)
-            message = (
-                f"{100 * share:.0f} % of the backbone's weights are in the "
-                f'checkpoint; {missing[:3]}{"..." * (len(missing) > 3)} not'
-            )
-            if share < self.min_match_ratio:
-                raise ValueError(
-                    f'{message}: it is of another model or under other names '
-                    f'(for example {list(state_dict)[:2]}). '
-                    'tools/converters/convert.py renames those it knows; '
-                    'backbone.min_match_ratio=0 loads whatever fits'
-                )
-            print_log(message, logger='current', level=logging.WARNING)
-        for name, own in weights.items():
-            theirs = state_dict.get(prefix + name)
-            if (
-                theirs is None
-                or name == 'pos_embed'
-                or '.rel_pos_' in name
-                or theirs.shape == own.shape
-            ):
-                continue
-            raise ValueError(
-                f'the checkpoint does not fit the backbone: {prefix}{name} '
-                f'has shape {tuple(theirs.shape)} in the checkpoint and '
-                f'{tuple(own.shape)} here (arch={self.arch_settings}, '
-                f'patch_size={self.patch_size}): load a checkpoint of the '
-                'same arch and patch_size, or change these'
-            )
-
-    def _prepare_pos_embed(
-        self, state_dict: dict, prefix: str, *args, **kwargs
-    ) -> None:
-        """Fit a checkpoint's position embedding to the model's.
-
-        It is resized by ``interpolate_mode``, from a square grid of patches,
-        and loses or gains that of the class token (zero). That of DeiT's
-        distillation token is dropped.
-        """
-        name = f'{prefix}pos_embed'
-        if name not in state_dict:
-            return
-        theirs = state_dict[name]
-        tokens = [f'{prefix}{x}_token' in state_dict for x in ('cls', 'dist')]
-        cls_position, _, patches = theirs.split(
-            [*map(int, tokens), theirs.shape[1] - sum(tokens)], dim=1
-        )
-        if not self.with_cls_token:
-            cls_position = theirs[:, :0]
-        elif not tokens[0]:
-            cls_position = torch.zeros_like(theirs[:, :1])
-        rows, columns = self.patch_resolution
-        number = patches.shape[1]
-        if number != rows * columns:
-            side = math.isqrt(number)
-            if side**2 != number:
-                raise ValueError(
-                    f'the checkpoint has positions of {number} patches, and '
-                    f'backbone.img_size={self.img_size} has {rows} x '
-                    f'{columns}: only those of a square image can be resized'
-                )
-            patches = resize_pos_embed(
-                patches,
-                (side, side),
-                (rows, columns),
-                self.interpolate_mode,
-                num_extra_tokens=0,
-            )
-        state_dict[name] = torch.cat([cls_position, patches], dim=1)
-
-    def _prepare_rel_pos(
-        self, state_dict: dict, prefix: str, *args, **kwargs
-    ) -> None:
-        """Fit a checkpoint's relative positions to the model's grid."""
-        for name, own in self.named_parameters():
-            theirs = state_dict.get(prefix + name)
-            if '.rel_pos_' in name and theirs is not None:
-                state_dict[prefix + name] = resize_rel_pos(theirs, len(own))
+            if self.with_cls_token:
+                nn.init.normal_(self.cls_token, std=0.02)
+            with torch.no_grad():
+                self.pos_embed.copy_(self.initial_pos_embed())
+        apply_init_cfg(self, configs)
 
     def forward(
         self, x: Tensor, order: Optional[PredictionOrder] = None

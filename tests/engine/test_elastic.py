@@ -122,10 +122,11 @@ def test_one_goes_on_from_two(forty_images, tmp_path):  # noqa: F811
     wait_for_another(process, run)
     process.send_signal(signal.SIGTERM)
     process.wait(120)
-    meta = load_from_local(run / 'interrupted.pth')['meta']
-    assert meta['epoch_length'] == 6 and meta['images_per_step'] == 6
+    checkpoint = load_from_local(run / 'interrupted.pth')
+    meta, progress = checkpoint['meta'], checkpoint['progress']
+    assert progress['epoch_length'] == 6 and progress['images_per_step'] == 6
     done = (meta['iter'] - meta['epoch'] * 6) * 6
-    assert meta['images_of_epoch'] == done
+    assert progress['consumed_samples'] == done
     assert start(path, run, '--resume').wait(240) == 0
     log = (tmp_path / 'run.log').read_text()
     assert 'A step now has 3 images; before, it had 6' in log

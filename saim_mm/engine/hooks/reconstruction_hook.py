@@ -1,6 +1,6 @@
 """ReconstructionHook: pictures to watch training by."""
 
-from typing import Optional
+from __future__ import annotations
 
 import torch
 from mmengine.dist import master_only
@@ -47,11 +47,7 @@ class ReconstructionHook(Hook):
         self.images = None
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse a model that predicts no pixels.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Refuse a model that predicts no pixels."""
         check_arg(
             hasattr(unwrap_model(runner.model), 'predict_patches'),
             'custom_hooks',
@@ -65,17 +61,10 @@ class ReconstructionHook(Hook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
-        """Draw, if it is time.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Number of the batch.
-            data_batch (dict): From the loader: ``inputs``, uint8, BGR.
-            outputs (dict): Not used.
-        """
+        """Draw, if it is time. (``inputs`` are uint8, BGR.)"""
         if self.images is None:
             inputs = list(data_batch['inputs'][: self.num_images])
             self.images = torch.stack(inputs).flip(1).float()  # RGB
