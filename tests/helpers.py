@@ -22,6 +22,7 @@ import yapf.yapflib.yapf_api
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmpretrain.registry import MODELS
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -138,6 +139,27 @@ def call(*command, folder=ROOT, **environment):
                     stderr=file,
                 ).returncode
         return code, output.read()
+
+
+ARCH = dict(embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=128)
+
+
+def saim(**changes):
+    """A small SAIM; ``head__loss=...`` changes a field of a part."""
+    config = dict(
+        type='SAIM',
+        backbone=dict(type='SAIMViT', arch=ARCH, img_size=32, patch_size=8),
+        neck=dict(type='SAIMDecoder'),
+        head=dict(type='SAIMHead'),
+        target_generator=dict(type='SmoothedPatchTarget'),
+    )
+    for key, value in changes.items():
+        part, _, field = key.partition('__')
+        if field:
+            config[part][field] = value
+        else:
+            config[part] = value
+    return MODELS.build(config)
 
 
 TINY = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)

@@ -84,15 +84,7 @@ class SAIM(BaseSelfSupervisor):
             teacher = MMPRETRAIN_MODELS.build(
                 teacher, default_args=dict(student=backbone)
             )
-        target = MMPRETRAIN_MODELS.build(
-            {'patch_size': backbone.patch_size, **target_generator}
-        )
-        check_arg(
-            isinstance(target, Target),
-            'target_generator.type',
-            type(target).__name__,
-            'a Target (saim_mm.models.target), such as SmoothedPatchTarget',
-        )
+        target = build_target(target_generator, backbone.patch_size)
         arch = dict(arch=backbone.arch_settings)
         out_channels = target.out_channels(backbone, teacher)
         super().__init__(
@@ -266,6 +258,23 @@ class SAIM(BaseSelfSupervisor):
         for name in [name for name in state_dict if name.startswith(theirs)]:
             copy = f'{mine}encoder.{name.removeprefix(theirs)}'
             state_dict[copy] = state_dict[name]
+
+
+def build_target(target_generator: dict, patch_size: int) -> Target:
+    """Build a target, or refuse what is none."""
+    name = target_generator['type']
+    part = MMPRETRAIN_MODELS.get(name) if isinstance(name, str) else name
+    check_arg(
+        isinstance(part, type) and issubclass(part, Target),
+        'target_generator.type',
+        name,
+        "'SmoothedPatchTarget', 'FeatureTarget', 'HOGTarget', "
+        "'InputEmbeddingTarget', or a Target of your own in a module that "
+        'custom_imports names',
+    )
+    return MMPRETRAIN_MODELS.build(
+        {'patch_size': patch_size, **target_generator}
+    )
 
 
 def check_backbone(backbone: nn.Module) -> None:

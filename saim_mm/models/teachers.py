@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
@@ -272,21 +273,18 @@ class FrozenTeacher(nn.Module):
         extra = 0
         if x.ndim == 4:  # (B, C, rows, columns)
             grid = tuple(x.shape[2:])
-            x = x.flatten(2).transpose(1, 2)
-        elif x.ndim == 3:  # (B, extra + L, C)
-            backbone = parts['backbone']
-            extra = getattr(backbone, 'num_extra_tokens', 1)
-            number = (x.shape[1] - extra,)
-            grid = tuple(getattr(backbone, 'patch_resolution', number))
-        else:
-            grid = None
+            x = x.flatten(2).transpose(1, 2)  # (B, L, C)
+        else:  # (B, extra + L, C)
+            extra = getattr(parts['backbone'], 'num_extra_tokens', 1)
+            fits = x.ndim == 3 and x.shape[1] - extra == math.prod(self.grid)
+            grid = self.grid if fits else None
         check_arg(
             grid == self.grid,
-            f'teacher.backbone: output of shape {tuple(x.shape)}, patches',
-            grid,
-            f'{self.grid} (rows, columns), as those of model.backbone: choose '
-            'img_size, patch_size and a teacher that fit each other (of a '
-            "ViT, out_type='featmap' or 'raw')",
+            'teacher.backbone: output of shape',
+            tuple(x.shape),
+            f'features of {self.grid[0]} x {self.grid[1]} patches, as '
+            'model.backbone has: choose img_size, patch_size and a teacher '
+            "that fit each other (of a ViT, out_type='featmap' or 'raw')",
         )
         if 'neck' in parts:
             x = parts['neck'](x)
