@@ -127,6 +127,15 @@ class _Machine:
     def do_appends(self, _: None) -> None:
         self._append(self.marked())
 
+    do_additems = do_appends
+
+    def do_empty_set(self, _: None) -> None:
+        self.stack.append(Instance('builtins.set', ()))
+
+    def do_frozenset(self, _: None) -> None:
+        items = self.marked()
+        self.stack.append(Instance('builtins.frozenset', (items,)))
+
     def _append(self, items: list) -> None:
         target = self.stack[-1]
         if type(target) is Instance:

@@ -28,7 +28,10 @@ TEXTS = {
 
 #: Containers that they may have.
 CONTAINERS = dict(
-    dataset_meta=dict, keep_ckpt_ids=list, CLASSES=tuple, PALETTE=list
+    dataset_meta=(dict,),
+    keep_ckpt_ids=(list,),
+    CLASSES=(list, tuple),
+    PALETTE=(list, tuple),
 )
 
 #: Whole numbers, or nothing.
@@ -206,7 +209,7 @@ def _known(info: Any, folder: Path) -> dict[str, Any]:
             fits = value is None or (type(value) is int and value >= 0)
         elif name in CONTAINERS:
             value = _lists(value)
-            fits = type(value) in (CONTAINERS[name], list)
+            fits = type(value) in CONTAINERS[name]
             if name == 'keep_ckpt_ids':
                 fits = fits and all(type(x) is int for x in value)
         elif name == 'last_ckpt' or name.startswith('best_ckpt'):

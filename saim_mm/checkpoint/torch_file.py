@@ -50,11 +50,6 @@ def _read_zip(path: Path) -> Any:
     """A zip archive; of each part ``zipfile`` verifies the CRC-32."""
     with zipfile.ZipFile(path) as archive:
         parts = {info.filename: info for info in archive.infolist()}
-        # Bombs are compressed, or have parts that overlap.
-        if any(i.compress_type != zipfile.ZIP_STORED for i in parts.values()):
-            raise FormatError('a compressed part, which PyTorch never writes')
-        if sum(i.file_size for i in parts.values()) > path.stat().st_size:
-            raise FormatError('parts of it overlap')
         roots = [
             n[: -len('data.pkl')] for n in parts if n.endswith('data.pkl')
         ]
@@ -63,6 +58,11 @@ def _read_zip(path: Path) -> Any:
                 'a zip archive that torch.save did not write; of TorchScript '
                 'save the state_dict'
             )
+        # Bombs are compressed, or have parts that overlap.
+        if any(i.compress_type != zipfile.ZIP_STORED for i in parts.values()):
+            raise FormatError('a compressed part, which PyTorch never writes')
+        if sum(i.file_size for i in parts.values()) > path.stat().st_size:
+            raise FormatError('parts of it overlap')
         (root,) = roots
         if f'{root}byteorder' in parts:
             order = archive.read(f'{root}byteorder').decode()

@@ -67,7 +67,10 @@ ARRAYS = dict(
 
 #: Known things that are no weights, and that nothing here reads.
 DROPPED = {
+    '_codecs.encode',
     'argparse.Namespace',
+    'builtins.bytearray',
+    'builtins.bytes',
     'builtins.complex',
     'builtins.frozenset',
     'builtins.set',

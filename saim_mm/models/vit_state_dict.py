@@ -76,20 +76,37 @@ def check_state_dict(
     needed = [name for name in own if '.rel_pos_' not in name]
     missing = [name for name in needed if name not in theirs]
     share = 1 - len(missing) / len(needed)
+    extra = [
+        name
+        for name in theirs
+        if name not in own
+        and name not in TOKENS
+        and not (name == 'cls_token' and not vit.with_cls_token)
+        and not name.startswith(('ln1.', 'ln2.'))
+    ]
+    message = []
     if missing:
-        message = (
+        message.append(
             f"{math.floor(100 * share)} % of the backbone's weights are in "
             f'the checkpoint, which lacks {shorten(missing)}'
             f'{explain(missing, MISSING)}'
         )
-        if share < vit.min_match_ratio:
-            raise ValueError(
-                f'{message}: it is of another model or under other names '
-                f'(for example {list(state_dict)[:2]}). '
-                'tools/converters/convert.py renames those it knows; '
-                'backbone.min_match_ratio=0 loads whatever fits'
-            )
-        print_log(message, logger='current', level=logging.WARNING)
+    if extra:
+        message.append(
+            'the checkpoint has weights that the backbone has no place for: '
+            f'{shorten(extra)}{explain(extra)}'
+        )
+    if share < vit.min_match_ratio or (extra and vit.min_match_ratio > 0):
+        raise ValueError(
+            f'{"; and ".join(message)}: it is of another model or under other '
+            f'names (for example {list(state_dict)[:2]}). '
+            'tools/converters/convert.py renames those it knows; '
+            'backbone.min_match_ratio=0 loads whatever fits'
+        )
+    if message:
+        print_log(
+            '; and '.join(message), logger='current', level=logging.WARNING
+        )
     for name, value in own.items():
         if name not in theirs or has_shape(theirs[name], value, name):
             continue
@@ -100,25 +117,6 @@ def check_state_dict(
             f'patch_size={vit.patch_size}): load a checkpoint of the '
             'same arch and patch_size, or change these'
         )
-    extra = [
-        name
-        for name in theirs
-        if name not in own
-        and name not in TOKENS
-        and not (name == 'cls_token' and not vit.with_cls_token)
-        and not name.startswith(('ln1.', 'ln2.'))
-    ]
-    if extra:
-        message = (
-            'the checkpoint has weights that the backbone has no place for: '
-            f'{shorten(extra)}{explain(extra)}'
-        )
-        if vit.min_match_ratio > 0:
-            raise ValueError(
-                f'{message}. Without them it would be another network; '
-                'backbone.min_match_ratio=0 loads whatever fits'
-            )
-        print_log(message, logger='current', level=logging.WARNING)
 
 
 def has_shape(theirs: Tensor, own: Tensor, name: str) -> bool:
