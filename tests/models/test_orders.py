@@ -8,7 +8,9 @@ from mmengine.registry import MODELS
 
 from saim_mm import Order, PredictionOrder, SemanticOrder
 from saim_mm.models import orders
+from saim_mm.models.order import literal_masks
 from saim_mm.models.orders import build_order
+from saim_mm.models.vit_arguments import layer_output
 
 NAMES = [
     'stochastic',
@@ -133,7 +135,7 @@ def test_a_fixed_prefix_is_not_predicted():
     assert (order.prefix, order.predicted) == (8, 8)
     assert order.with_predict_ratio(0.25).predicted == 4
     assert order.with_predict_ratio(0.75).predicted == 8
-    content, query = order.masks()
+    content, query = literal_masks(order)
     first, last = order.indices[0, :8], order.indices[0, 8:]
     assert content[0][first][:, first].all()
     assert not content[0][first][:, last].any()
@@ -201,7 +203,7 @@ def test_semantic_order_leaves_the_model_as_it_was():
     assert {n: m.training for n, m in model.named_modules()} == modes
     assert not view.patches.requires_grad
     assert not view.attention('self').requires_grad
-    tokens = model.backbone.eval().layer_output(images, -1, 'raw')
+    tokens = layer_output(model.backbone.eval(), images, -1, 'raw')
     assert torch.equal(view.patches, tokens[:, 1:])
     assert model.backbone.out_type == 'cls_token'
     assert model.backbone.out_indices == [3]

@@ -13,8 +13,8 @@ from mmpretrain.models.selfsup.maskfeat import HOGGenerator
 from mmpretrain.registry import MODELS
 
 from saim_mm import HOGTarget, PredictionOrder, SAIMViT
-from saim_mm.apis import load_backbone
 from saim_mm.models.target import pixel_target
+from saim_mm.models.vit_arguments import layer_output
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 AVERAGE = dict(type='MovingAverageTeacher')
@@ -56,7 +56,7 @@ def test_features_are_compared_at_length_one():
     model.init_weights()
     order = model.sample_order(IMAGES)
     pred = order.unsort(model.predict_patches(IMAGES, order))
-    tokens = model.teacher.encoder.layer_output(IMAGES, -1, 'raw')[:, 1:]
+    tokens = layer_output(model.teacher.encoder, IMAGES, -1, 'raw')[:, 1:]
     assert pred.shape == tokens.shape == (2, 16, 64)
     lengths = [x.norm(dim=-1, keepdim=True) for x in (pred, tokens)]
     expected = ((pred / lengths[0] - tokens / lengths[1]) ** 2).sum(-1).mean()
@@ -159,8 +159,11 @@ def test_it_follows_every_step_of_a_training(forty_images, tmp_path, counts):
     saved = weights(tmp_path / 'iter_4.pth')
     assert torch.equal(saved['teacher.encoder.ln1.weight'], mine)
     # A classifier takes the encoder, and not its average.
-    vit = SAIMViT(TINY, 32, 8)
-    load_backbone(vit, str(tmp_path / 'iter_4.pth'))
+    path = str(tmp_path / 'iter_4.pth')
+    vit = SAIMViT(
+        TINY, 32, 8, init_cfg=dict(type='Pretrained', checkpoint=path)
+    )
+    vit.init_weights()
     assert torch.equal(vit.ln1.weight, Watch.seen[-1])
 
 
