@@ -11,10 +11,10 @@ from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch import Tensor
 
-from .checkpoint.formats import detect_format, from_format
-from .checkpoint.loader import load_state_dict
+from .checkpoint.weights import load_backbone_weights
 from .datasets.images import EXTENSIONS, MEAN, STD, read_image
 from .models.vit import SAIMViT
+from .models.vit_arguments import check_layer, layer_output
 from .utils.check import check_arg
 
 #: Name -> arguments of :class:`~saim_mm.SAIMViT`.
@@ -25,26 +25,8 @@ MODELS = {
     'saim_vit-large-p16': dict(arch='large'),
     'saim_vit-tiny-p4': dict(arch='deit-tiny', img_size=32, patch_size=4),
     # Of the small studies, whose weights are in the package.
-    'saim_vit-192x4-p8': dict(
-        arch=dict(
-            embed_dims=192,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=768,
-        ),
-        img_size=96,
-        patch_size=8,
-    ),
-    'saim_vit-mini-p4': dict(
-        arch=dict(
-            embed_dims=96,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=384,
-        ),
-        img_size=32,
-        patch_size=4,
-    ),
+    'saim_vit-192x4-p8': dict(arch='saim-192x4', img_size=96, patch_size=8),
+    'saim_vit-mini-p4': dict(arch='saim-mini', img_size=32, patch_size=4),
 }
 
 
@@ -65,8 +47,9 @@ def get_model(
     Args:
         name (str): One of :func:`list_models`.
         pretrained (str | Path, optional): A checkpoint of any of the formats
-            of :mod:`saim_mm.convert`, ``.pth`` or ``.safetensors``. Defaults
-            to None: initialised as for pre-training.
+            of :mod:`saim_mm.checkpoint.formats`, ``.pth`` or
+            ``.safetensors``. Defaults to None: initialised as for
+            pre-training.
         **kwargs: Other arguments of :class:`~saim_mm.SAIMViT`, such as
             ``img_size`` or ``out_type``.
 
@@ -74,7 +57,8 @@ def get_model(
         SAIMViT: In evaluation mode.
 
     Raises:
-        ValueError: If there is no such model, or the checkpoint is of another.
+        ValueError: If there is no such model, or the checkpoint has not
+            exactly its weights.
         FileNotFoundError: If there is no such checkpoint.
     """
     check_arg(name in MODELS, 'name', name, f'one of {list_models()}')
@@ -82,40 +66,8 @@ def get_model(
     if pretrained is None:
         model.init_weights()
     else:
-        load_backbone(model, pretrained)
+        load_backbone_weights(model, pretrained)
     return model.eval()
-
-
-def load_backbone(model: SAIMViT, checkpoint: Union[str, Path]) -> None:
-    """Load the encoder of a checkpoint, in whatever format it is.
-
-    Args:
-        model (SAIMViT): The backbone.
-        checkpoint (str | Path): The file.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If it is of another architecture or method.
-    """
-    weights = load_state_dict(checkpoint)
-    format = detect_format(weights)
-    if format != 'mmpretrain':
-        weights = from_format(weights, format)
-    prefix = 'backbone.'
-    if any(name.startswith(prefix) for name in weights):
-        weights = {
-            name[len(prefix) :]: value
-            for name, value in weights.items()
-            if name.startswith(prefix)
-        }
-    missing, _ = model.load_state_dict(weights, strict=False)
-    # A final norm that the checkpoint never had does nothing to begin with.
-    missing = [n for n in missing if not n.startswith(('ln1.', 'ln2.'))]
-    if missing:
-        raise ValueError(
-            f'checkpoint={str(checkpoint)!r}: lacks {missing[:5]} of the '
-            'backbone; load a checkpoint of the same model'
-        )
 
 
 class FeatureExtractor:
@@ -154,7 +106,7 @@ class FeatureExtractor:
         if isinstance(model, str):
             model = get_model(model, pretrained, **kwargs)
         elif pretrained is not None:
-            load_backbone(model, pretrained)
+            load_backbone_weights(model, pretrained)
         self.model = model.to(device).eval()
         height, width = model.img_size
         self.preprocessor = SelfSupDataPreprocessor(
@@ -219,7 +171,7 @@ class FeatureExtractor:
             out_type,
             "something else than 'cls_token': the model has no class token",
         )
-        vit.check_layer(layer)
+        check_layer(vit, layer)
         inputs = list_images(inputs)
         features = []
         for start in range(0, len(inputs), batch_size):
@@ -230,7 +182,7 @@ class FeatureExtractor:
                 ]
             )
             images = self.preprocessor(batch)['inputs']
-            tokens = vit.layer_output(images, layer, 'raw')
+            tokens = layer_output(vit, images, layer, 'raw')
             features.append(self._select(tokens, out_type).cpu())
         return torch.cat(features)
 

@@ -22,6 +22,7 @@ import yapf.yapflib.yapf_api
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmpretrain.registry import MODELS
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -76,7 +77,11 @@ def be_script(words, folder, environment, output):
         str(Path(folder, words[0]).parent),
         *(path.split(os.pathsep) if path else ()),
     ]
-    runpy.run_path(words[0], run_name='__main__')
+    if words[0] == '-m':
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name='__main__', alter_sys=True)
+    else:
+        runpy.run_path(words[0], run_name='__main__')
 
 
 def surroundings(**environment):
@@ -108,13 +113,17 @@ def call(*command, folder=ROOT, **environment):
     """Run a command in a folder; return its exit code and output.
 
     Args:
-        *command: Its words; after sys.executable a script.
+        *command: Its words; after sys.executable a script, or -m saim_mm.cli.
         folder (Path): Defaults to the project's.
         **environment (str): Variables.
     """
     words = [str(word) for word in command]
     with tempfile.NamedTemporaryFile('r') as output:
-        if words[0] == sys.executable and words[1].endswith('.py'):
+        forked = words[1].endswith('.py') or words[1:3] == [
+            '-m',
+            'saim_mm.cli',
+        ]
+        if words[0] == sys.executable and forked:
             process = fork(
                 *words[1:], output=output.name, folder=folder, **environment
             )
@@ -130,6 +139,27 @@ def call(*command, folder=ROOT, **environment):
                     stderr=file,
                 ).returncode
         return code, output.read()
+
+
+ARCH = dict(embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=128)
+
+
+def saim(**changes):
+    """A small SAIM; ``head__loss=...`` changes a field of a part."""
+    config = dict(
+        type='SAIM',
+        backbone=dict(type='SAIMViT', arch=ARCH, img_size=32, patch_size=8),
+        neck=dict(type='SAIMDecoder'),
+        head=dict(type='SAIMHead'),
+        target_generator=dict(type='SmoothedPatchTarget'),
+    )
+    for key, value in changes.items():
+        part, _, field = key.partition('__')
+        if field:
+            config[part][field] = value
+        else:
+            config[part] = value
+    return MODELS.build(config)
 
 
 TINY = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)

@@ -1,9 +1,13 @@
 """Files and folders that are written whole or not at all."""
 
+from __future__ import annotations
+
 import contextlib
+import hashlib
 import os
 import shutil
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 from mmengine.dist import is_main_process
@@ -93,3 +97,12 @@ def atomic_write(path: Path, content: bytes) -> None:
     """
     tmp_path(path).write_bytes(content)
     commit(path)
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, 'rb') as file:
+        for chunk in iter(partial(file.read, 2**20), b''):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -8,7 +8,10 @@ place of one are queries, keys and values in matrices of their own.
 import re
 
 import torch
+from mmengine.logging import print_log
 from torch import Tensor
+
+from ..utils.weights import explain, shorten
 
 Name = tuple[str, ...]
 
@@ -51,6 +54,10 @@ _AUTHORS |= {
 }
 
 
+#: SemAIM's code is SAIM's, but for the encoder's blocks, which are timm's.
+_SEMAIM = {ours: _TIMM.get(ours, theirs) for ours, theirs in _AUTHORS.items()}
+
+
 _HUGGINGFACE = {
     'backbone.cls_token': 'vit.embeddings.cls_token',
     'backbone.pos_embed': 'vit.embeddings.position_embeddings',
@@ -77,12 +84,25 @@ _HUGGINGFACE = {
 
 
 #: Name of a format -> {our name: its name}. ``authors`` is the released code
-#: of the paper, ``timm`` its VisionTransformer, ``huggingface`` the
-#: ViTForImageClassification of transformers.
+#: of the paper, ``semaim`` that of SemAIM, ``timm`` its VisionTransformer (and
+#: MAE's), ``huggingface`` the ViTForImageClassification of transformers (and
+#: ViTModel, and ViTMAEForPreTraining).
 FORMATS = {
     'authors': _AUTHORS,
+    'semaim': _SEMAIM,
     'timm': _TIMM,
     'huggingface': _HUGGINGFACE,
+}
+
+
+#: What the encoder is not, by the beginnings of its names: decoders of MAE,
+#: and what transformers puts behind the last block for other uses.
+DECODERS = {
+    'timm': ('decoder_', 'mask_token'),
+    'huggingface': (
+        *('decoder.', 'vit.embeddings.mask_token'),
+        *('pooler.', 'vit.pooler.'),
+    ),
 }
 
 
@@ -90,7 +110,7 @@ FORMATS = {
 _FIXED = ('gaussian_blur.weight', 'target_generator.kernel')
 
 
-_PRETRAINING = ('neck.', 'head.predictor', 'head.blocks.')
+_PRETRAINING = ('neck.', 'head.predictor', 'head.blocks.', 'teacher.')
 
 
 def _split(name: str) -> tuple[str, str, str]:
@@ -107,8 +127,8 @@ def _split(name: str) -> tuple[str, str, str]:
 
 def _unknown(names: list[str], format: str) -> ValueError:
     return ValueError(
-        f'not weights of the format {format!r}: {names[:5]}'
-        + (f' and {len(names) - 5} others' if len(names) > 5 else '')
+        f'not weights of the format {format!r}: {shorten(names, 5)}'
+        f'{explain(names)}'
     )
 
 
@@ -123,7 +143,8 @@ def to_format(state_dict: dict[str, Tensor], format: str) -> dict[str, Tensor]:
 
     Returns:
         dict[str, Tensor]: What the format has names for; decoder and
-        prediction head stay behind unless it is the authors'.
+        prediction head stay behind unless it is the authors' or SemAIM's, and
+        the moving average always.
 
     Raises:
         ValueError: If it holds weights that are neither.
@@ -144,7 +165,8 @@ def to_format(state_dict: dict[str, Tensor], format: str) -> dict[str, Tensor]:
         elif theirs is not None:
             converted[theirs.format(index) + kind] = value
         elif not name.startswith((*_PRETRAINING, *_FIXED)) or (
-            format == 'authors' and name not in _FIXED
+            format in ('authors', 'semaim')
+            and not name.startswith((*_FIXED, 'teacher.'))
         ):
             unknown.append(name)
     if unknown:
@@ -166,7 +188,7 @@ def from_format(
         dict[str, Tensor]: For :class:`~saim_mm.SAIM` if they come from
         pre-training (with ``share_weights`` if the decoder's blocks equal the
         encoder's), else for mmpretrain's ``ImageClassifier`` with a
-        ``LinearClsHead``.
+        ``LinearClsHead``. Without :data:`DECODERS`, which the log names.
 
     Raises:
         ValueError: If there are weights that the format does not have.
@@ -176,9 +198,23 @@ def from_format(
         parts = theirs if isinstance(theirs, tuple) else (theirs,)
         for number, part in enumerate(parts):
             table[part] = (ours, number)
+    if format == 'huggingface':
+        state_dict = _with_vit(state_dict)
     converted, unknown = {}, []
+    decoders = [
+        name
+        for name in state_dict
+        if name.startswith(DECODERS.get(format, ()))
+    ]
+    if decoders:
+        print_log(
+            f'Left out, as it is not of the encoder: {shorten(decoders)}',
+            logger='current',
+        )
     for name, value in state_dict.items():
         stem, index, kind = _split(name)
+        if name in decoders:
+            continue
         if stem not in table:
             if name not in _FIXED:
                 unknown.append(name)
@@ -195,12 +231,25 @@ def from_format(
     }
     # Blocks that encoder and decoder share stand twice in the authors' file.
     copies = {n for n in weights if n.startswith('neck.')}
+    originals = {
+        n: weights.get(n.replace('neck.', 'backbone.')) for n in copies
+    }
     if all(
-        torch.equal(weights[n], weights[n.replace('neck.', 'backbone.')])
-        for n in copies
+        same is not None and torch.equal(weights[n], same)
+        for n, same in originals.items()
     ):
         weights = {n: v for n, v in weights.items() if n not in copies}
     return weights
+
+
+def _with_vit(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The names of a ViTModel as those of one within another model."""
+    return {
+        f'vit.{name}'
+        if name.startswith(('embeddings.', 'encoder.', 'layernorm.'))
+        else name: value
+        for name, value in state_dict.items()
+    }
 
 
 def detect_format(state_dict: dict[str, Tensor]) -> str:
@@ -220,8 +269,10 @@ def detect_format(state_dict: dict[str, Tensor]) -> str:
         return 'mmpretrain'
     for mark, format in (
         ('blocks.0.attn.q.weight', 'authors'),
+        ('query_blocks.0.attn.q.weight', 'semaim'),
         ('blocks.0.attn.qkv.weight', 'timm'),
         ('vit.encoder.layer.0.layernorm_before.weight', 'huggingface'),
+        ('encoder.layer.0.layernorm_before.weight', 'huggingface'),
     ):
         if mark in names:
             return format

@@ -1,12 +1,19 @@
-"""Checkpoints: safetensors, or pickles of which nothing is executed."""
+"""The one door: from an address to weights, and weights to a file."""
 
+from __future__ import annotations
+
+import hashlib
+import os
 import re
+import shutil
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Optional, Union
-from urllib.parse import urlparse
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import Request, urlopen
 
 import torch
-from mmengine.dist import barrier, get_local_rank
+from mmengine.dist import get_local_rank
 from mmengine.runner import CheckpointLoader
 from mmengine.runner.checkpoint import (
     get_external_models,
@@ -14,9 +21,10 @@ from mmengine.runner.checkpoint import (
 )
 from torch import Tensor
 
-from .atomic import commit, tmp_path
-from .safe_load import load_pickle
-from .sharded import REST, load_folder
+from ..utils.dist import run_or_raise_on_all
+from .atomic import commit, file_sha256, tmp_path
+from .safe_load import CHECKSUM, checksum, load_plain
+from .sharded import REST
 from .zoo import SCHEME, WEIGHTS, resolve
 
 #: Zoos whose models MMEngine finds by name: functions that give addresses.
@@ -27,117 +35,134 @@ ZOOS = {
     'openmmlab': get_external_models,
 }
 
+HTTP = ('http://', 'https://')
+
 
 def load_from_local(
-    filename: Union[str, Path], map_location: Optional[Any] = None
+    filename: str | Path, map_location: Any | None = None
 ) -> dict:
-    """Load a local checkpoint; MMEngine does so for every path through this.
-
-    Unlike MMEngine's own loader it reads safetensors, and never falls back to
-    executing a pickle.
+    """Load a checkpoint; MMEngine does so for every path through this.
 
     Args:
-        filename (str | Path): The file, the folder of a sharded checkpoint, or
-            ``saim_mm://NAME`` for weights of :mod:`saim_mm.zoo`.
-        map_location: As for :func:`torch.load`. Defaults to None.
+        filename (str | Path): A file, the folder of a sharded checkpoint,
+            ``saim_mm://NAME`` for weights of :mod:`saim_mm.checkpoint.zoo`,
+            an address, or ``torchvision://NAME`` or ``open-mmlab://NAME``.
+        map_location: As for :func:`~.safe_load.load_plain`. Defaults to None.
 
     Returns:
-        dict: What was saved; of a safetensors file, ``state_dict``.
+        dict: Plain data and tensors, as :func:`~.safe_load.load_plain` says.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is broken or incomplete, holds more than weights and
-            plain data, or is not in the zoo.
+        OSError: If it cannot be read, or downloaded.
+        ValueError: If it is damaged or incomplete, holds more than weights
+            and plain data, or is not in the zoo.
     """
-    path = resolve(filename)
-    if Path(path, REST).is_file():
-        return load_folder(path)
-    if path.is_dir():
+    name = str(filename)
+    path = find(filename)
+    if path.is_dir() and not Path(path, REST).is_file():
         raise ValueError(
-            f'checkpoint={str(filename)!r}: a folder without {REST}, so none '
+            f'checkpoint={name!r}: a folder without {REST}, so none '
             'that fsdp wrote to its end; take another'
         )
-    if not path.is_file():
+    if not path.exists():
         raise FileNotFoundError(
-            f'checkpoint={str(filename)!r}: no such file; set it to a '
+            f'checkpoint={name!r}: no such file; set it to a '
             'checkpoint (init_cfg.checkpoint or load_from in a config)'
         )
-    if path.suffix == '.safetensors':
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+    if path.name not in name:
+        name = f'{name} ({path})'
+    checkpoint = load_plain(path, map_location, name)
+    if path.parent == WEIGHTS:  # in half precision
+        weights = checkpoint['state_dict']
+        checkpoint['state_dict'] = {k: v.float() for k, v in weights.items()}
+    return checkpoint
 
-        try:
-            weights = load_file(path)
-        except SafetensorError as error:
+
+def load_from_address(address: str, map_location: Any | None = None) -> dict:
+    """As :func:`load_from_local`; MMEngine's log calls it by this name."""
+    return load_from_local(address, map_location)
+
+
+def find(filename: str | Path) -> Path:
+    """The file of a checkpoint, which is downloaded if it is elsewhere.
+
+    Args:
+        filename (str | Path): As for :func:`load_from_local`.
+
+    Returns:
+        Path: The file. It may not exist, if it is a path.
+
+    Raises:
+        OSError: If it cannot be downloaded.
+        ValueError: If a zoo has no such model.
+    """
+    address = str(filename)
+    zoo, _, name = address.partition('://')
+    if zoo in ZOOS:
+        addresses = ZOOS[zoo]()
+        address = str(addresses.get(name))
+        if not address.startswith(HTTP):
             raise ValueError(
-                f'checkpoint={str(filename)!r}: truncated, or not a '
-                f'safetensors file ({error})'
-            ) from error
-        if path.parent == WEIGHTS:  # in half precision
-            weights = {name: value.float() for name, value in weights.items()}
-        return dict(state_dict=weights)
-    return load_pickle(path, map_location, str(filename))
+                f'checkpoint={str(filename)!r}: must be one of '
+                f'{sorted(addresses)}'
+            )
+    return download(address) if address.startswith(HTTP) else resolve(filename)
 
 
-def load_from_http(url: str, map_location: Optional[Any] = None) -> dict:
-    """Download a checkpoint, once, and load it as a local one.
+def download(address: str) -> Path:
+    """Download a file, once on each machine.
 
     Args:
-        url (str): Its address. It is kept in the folder of ``torch.hub``.
-        map_location: As for :func:`torch.load`. Defaults to None.
+        address (str): Of http or https.
 
     Returns:
-        dict: As :func:`load_from_local`.
+        Path: Where it is kept, in the folder of ``torch.hub``, by a name that
+        depends on the whole address.
 
     Raises:
-        ValueError: As :func:`load_from_local`.
+        OSError: In all processes, if it does not arrive whole.
     """
-    folder = Path(torch.hub.get_dir(), 'checkpoints')
-    path = folder / Path(urlparse(url).path).name
-    # Names that end in -<hash> are checked.
-    found = re.search(r'-([a-f0-9]{8,})\.', path.name)
-    if get_local_rank() == 0 and not path.is_file():
-        folder.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(url, path, found and found[1])
-    barrier()
-    return load_from_local(path, map_location)
+    name = urlsplit(address).path.rsplit('/', 1)[-1][-80:]
+    digest = hashlib.sha256(address.encode()).hexdigest()
+    path = Path(torch.hub.get_dir(), 'checkpoints', f'{digest[:16]}-{name}')
+
+    def fetch() -> None:
+        if get_local_rank() == 0 and not path.is_file():
+            _download(address, path)
+
+    run_or_raise_on_all(fetch)
+    return path
 
 
-def load_from_zoo(filename: str, map_location: Optional[Any] = None) -> dict:
-    """Load a checkpoint of a zoo that MMEngine knows, by its address.
+def _download(address: str, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f'{path.name}.{os.getpid()}.part')
+    request = Request(address, headers={'User-Agent': 'saim_mm'})
+    try:
+        with (
+            urlopen(request, timeout=60) as response,
+            open(part, 'wb') as file,
+        ):
+            shutil.copyfileobj(response, file, 2**20)
+            length, size = response.headers['Content-Length'], file.tell()
+        if length is not None and int(length) != size:
+            raise OSError(f'{size} of {length} bytes came')
+        # Names that end in -<hash> say what their content is.
+        found = re.search(r'-([a-f0-9]{8,64})\.', path.name.split('-', 1)[1])
+        if found and not file_sha256(part).startswith(found[1]):
+            raise OSError(f'its SHA-256 does not begin with {found[1]}')
+        part.replace(path)
+    except OSError as error:
+        raise OSError(
+            f'checkpoint={address!r}: not downloaded ({error})'
+        ) from error
+    finally:
+        part.unlink(missing_ok=True)
 
-    Args:
-        filename (str): ``torchvision://NAME`` or ``open-mmlab://NAME``.
-        map_location: As for :func:`torch.load`. Defaults to None.
 
-    Returns:
-        dict: As :func:`load_from_local`.
-
-    Raises:
-        ValueError: If there is no such model; or as :func:`load_from_local`.
-    """
-    zoo, name = filename.split('://', 1)
-    addresses = ZOOS[zoo]()
-    address = addresses.get(name)
-    if not str(address).startswith(('http://', 'https://')):
-        raise ValueError(
-            f'checkpoint={filename!r}: must be one of {sorted(addresses)}'
-        )
-    return load_from_http(address, map_location)
-
-
-@CheckpointLoader.register_scheme(
-    prefixes=(r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'pavi://', 'mmcls://'),
-    force=True,
-)
-def unsupported_scheme(
-    filename: str, map_location: Optional[Any] = None
-) -> dict:
+def unsupported_scheme(filename: str, map_location: Any | None = None) -> dict:
     """Load nothing: MMEngine's loaders for these may execute it.
-
-    Args:
-        filename (str): The address.
-        map_location: Not used.
 
     Raises:
         ValueError: Always.
@@ -149,21 +174,22 @@ def unsupported_scheme(
     )
 
 
-def load_state_dict(filename: Union[str, Path]) -> dict[str, Tensor]:
+def load_state_dict(filename: str | Path) -> dict[str, Tensor]:
     """The weights in a checkpoint.
 
     Args:
-        filename (str | Path): A ``.safetensors`` file or PyTorch checkpoint,
-            the weights at its top or under ``state_dict`` or ``model``.
+        filename (str | Path): As for :func:`load_from_local`; the weights at
+            its top or under ``state_dict`` or ``model``.
 
     Returns:
-        dict[str, Tensor]: On the CPU.
+        dict[str, Tensor]: On the CPU, without the ``module.`` that wrappers
+        of distributed training put before all names.
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If it is broken, or has no weights there.
+        ValueError: If it is damaged, or has no weights there.
     """
-    checkpoint = load_from_local(filename, map_location='cpu')
+    checkpoint = load_from_local(filename)
     for key in ('state_dict', 'model'):
         if isinstance(checkpoint, dict) and isinstance(
             checkpoint.get(key), dict
@@ -175,20 +201,23 @@ def load_state_dict(filename: Union[str, Path]) -> dict[str, Tensor]:
         if isinstance(checkpoint, dict)
         else {}
     )
-    if not weights:
+    if not weights or not all(isinstance(name, str) for name in weights):
         raise ValueError(
             f'checkpoint={str(filename)!r}: must hold weights by name, at '
             "its top or under 'state_dict' or 'model'"
         )
+    wrapper = 'module.'
+    if all(name.startswith(wrapper) for name in weights):
+        weights = {n.removeprefix(wrapper): v for n, v in weights.items()}
     return weights
 
 
 def save_state_dict(
     weights: dict[str, Tensor],
-    filename: Union[str, Path],
-    key: Optional[str] = 'state_dict',
+    filename: str | Path,
+    key: str | None = 'state_dict',
 ) -> None:
-    """Write weights, whole or not at all.
+    """Write weights, whole or not at all, with checksums.
 
     Args:
         weights (dict[str, Tensor]): The weights.
@@ -203,27 +232,23 @@ def save_state_dict(
     if path.suffix == '.safetensors':
         from safetensors.torch import save
 
+        weights = {k: v.contiguous() for k, v in weights.items()}
+        metadata = {'format': 'pt', CHECKSUM: checksum(weights)}
         # Its own `save_file` makes files that nobody else may read.
-        part.write_bytes(
-            save(
-                {k: v.contiguous() for k, v in weights.items()},
-                metadata=dict(format='pt'),
-            )
-        )
-    else:
+        part.write_bytes(save(weights, metadata=metadata))
+    else:  # with a CRC-32 of each part
         torch.save({key: weights} if key else weights, part)
     commit(path)
 
 
 def register_loaders() -> None:
     """Make these MMEngine's loaders, for each scheme that it knows."""
-    for prefixes, loader in (
-        ((SCHEME, ''), load_from_local),
-        (('http://', 'https://'), load_from_http),
-        (tuple(f'{zoo}://' for zoo in ZOOS), load_from_zoo),
-        (
-            (r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'pavi://', 'mmcls://'),
-            unsupported_scheme,
+    loaders: dict[Callable, tuple[str, ...]] = {
+        load_from_local: (SCHEME, ''),
+        load_from_address: (*HTTP, *(f'{zoo}://' for zoo in ZOOS)),
+        unsupported_scheme: (
+            *(r'(\S+\:)?s3://', r'(\S+\:)?petrel://', 'pavi://', 'mmcls://'),
         ),
-    ):
+    }
+    for loader, prefixes in loaders.items():
         CheckpointLoader.register_scheme(prefixes, loader, force=True)

@@ -1,97 +1,145 @@
-"""Pickles of which nothing is executed."""
+"""The one function that reads every checkpoint: plain data, or an error."""
 
-import argparse
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import OrderedDict
 from pathlib import Path
-from pickle import UnpicklingError
-from typing import Any, Optional
+from typing import Any
 
-import numpy as np
 import torch
-from mmengine.logging import HistoryBuffer
+from torch import Tensor
+
+from .errors import CodeError, FormatError, errors_named
+from .plain import rebuild_state
+from .sharded import load_folder
+from .torch_file import read_torch
+
+#: Where safetensors files of this package keep the checksum.
+CHECKSUM = 'sha256'
 
 
-def _attribute(owner: Any, name: str) -> Any:
-    """Stands for ``getattr``, which a pickle could reach anything through.
-
-    Args:
-        owner: ``HistoryBuffer``, whose statistics MMEngine saves by name.
-        name (str): Of one of them.
-
-    Raises:
-        UnpicklingError: If it is something else.
-    """
-    if owner is not HistoryBuffer or name not in STATISTICS:
-        raise UnpicklingError(f'getattr of {name!r}, which could run code')
-    return getattr(owner, name)
-
-
-# The name by which PyTorch finds it.
-_attribute.__module__, _attribute.__name__ = 'builtins', 'getattr'
-_attribute.__qualname__ = 'getattr'
-
-
-def _allowed() -> list:
-    """What may stand in a checkpoint beside tensors and plain data.
-
-    MMEngine saves the logged numbers as ``HistoryBuffer``, and MAE's code, on
-    which the authors' is built, its command line.
-    """
-    dtypes = (np.float64, np.float32, np.int64, np.int32, np.uint32)
-    # How numpy pickles an array and a scalar; private names that moved in 2.0.
-    reconstruct = np.zeros(0).__reduce__()[0]
-    scalar = np.float64(0).__reduce__()[0]
-    return [
-        argparse.Namespace,
-        HistoryBuffer,
-        _attribute,
-        np.ndarray,
-        np.dtype,
-        reconstruct,
-        scalar,
-        *(type(np.dtype(t)) for t in dtypes),
-    ]
-
-
-#: What MMEngine's logs are averaged by.
-STATISTICS = ('min', 'max', 'mean', 'current')
-
-
-def load_pickle(
-    path: Path, map_location: Any = None, name: Optional[str] = None
+def load_plain(
+    path: Path, map_location: Any = None, name: str | None = None
 ) -> Any:
-    """Load a PyTorch checkpoint; nothing in it is executed.
+    """Read a checkpoint: a file of PyTorch, safetensors, or a folder of fsdp.
+
+    Nothing in it is executed, imported or called. Damage that the file can
+    show (by the CRC-32 in a file of PyTorch, by the checksum in safetensors
+    that this package wrote) is an error.
 
     Args:
-        path (Path): The file.
-        map_location: As for :func:`torch.load`. Defaults to None.
+        path (Path): The file, or folder.
+        map_location (str | torch.device | None): Where tensors go; anything
+            else that :func:`torch.load` takes means the CPU. Defaults to
+            None, the CPU.
         name (str, optional): What errors call it. Defaults to None, the path.
 
     Returns:
-        What was saved.
+        A tree of dict, list, tuple, str, int, float, bool, None and Tensor;
+        of a safetensors file a dict with ``state_dict``. What a training left
+        in it is as :func:`~.plain.rebuild_state` says.
 
     Raises:
-        ValueError: If it is broken, or holds more than weights and plain data.
+        OSError: If it cannot be read.
+        ValueError: If it is damaged, or holds anything else.
     """
-    field = f'checkpoint={name or str(path)!r}'
-    if hasattr(torch.serialization, 'add_safe_globals'):  # PyTorch >= 2.4
-        torch.serialization.add_safe_globals(_allowed())
-    try:
-        checkpoint = torch.load(
-            path, map_location=map_location, weights_only=True
+    with errors_named(name or str(path)):
+        if path.is_dir():
+            tree = load_folder(path)
+        elif is_safetensors(path):
+            tree = dict(state_dict=_read_safetensors(path))
+        else:
+            tree = read_torch(path)
+        check_plain(tree)
+        tree = rebuild_state(tree, path.parent)
+    if isinstance(map_location, (str, torch.device)):
+        tree = _move(tree, torch.device(map_location), {})
+    return tree
+
+
+def _move(tree: Any, device: torch.device, moved: dict[int, Tensor]) -> Any:
+    """Put tensors on a device; those that share their memory still do."""
+    if isinstance(tree, Tensor) and tree.device != device:
+        storage = tree.untyped_storage()
+        key = storage.data_ptr()
+        if key not in moved:
+            flat = torch.empty(0, dtype=torch.uint8).set_(storage)
+            moved[key] = flat.to(device)
+        return tree.new_empty(0, device=device).set_(
+            moved[key].untyped_storage(),
+            tree.storage_offset(),
+            tree.shape,
+            tree.stride(),
         )
-    except UnpicklingError as error:
-        raise ValueError(
-            f'{field}: not loaded, because it is no checkpoint or holds '
-            'Python objects, which can carry code. (PyTorch: '
-            f'{str(error).splitlines()[0]})'
-        ) from error
-    except (RuntimeError, EOFError) as error:
-        raise ValueError(
-            f'{field}: truncated, or not a checkpoint '
-            f'({str(error).splitlines()[0] if str(error) else "empty"})'
-        ) from error
-    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
-    if isinstance(meta, dict):
-        # MMEngine would run this text, a config of the time before 2.0.
-        meta.pop('config', None)
-    return checkpoint
+    if isinstance(tree, dict):
+        for key, value in tree.items():
+            tree[key] = _move(value, device, moved)
+    elif isinstance(tree, (list, tuple)):
+        return type(tree)(_move(value, device, moved) for value in tree)
+    return tree
+
+
+def check_plain(tree: Any) -> None:
+    """Refuse anything but plain data and tensors.
+
+    Args:
+        tree: What was read.
+
+    Raises:
+        CodeError: If something else stands in it.
+    """
+    left = [tree]
+    while left:
+        value = left.pop()
+        kind = type(value)
+        if kind in (dict, OrderedDict):
+            left += value
+            left += value.values()
+        elif kind in (list, tuple):
+            left += value
+        elif kind not in (str, int, float, bool, type(None), Tensor):
+            raise CodeError(str(kind))
+
+
+def is_safetensors(path: Path) -> bool:
+    """Whether a file is named so, or begins as one does."""
+    with open(path, 'rb') as file:
+        start = file.read(9)
+    length = int.from_bytes(start[:8], 'little')
+    return path.suffix == '.safetensors' or (
+        start[8:] == b'{' and length < path.stat().st_size
+    )
+
+
+def _read_safetensors(path: Path) -> dict[str, Tensor]:
+    from safetensors import safe_open
+
+    with safe_open(path, 'pt') as file:
+        expected = (file.metadata() or {}).get(CHECKSUM)
+        weights = {name: file.get_tensor(name) for name in file.keys()}
+    if expected not in (None, checksum(weights)):
+        raise FormatError(
+            'damaged: its weights have another checksum than it says'
+        )
+    return weights
+
+
+def checksum(weights: dict[str, Tensor]) -> str:
+    """SHA-256 of weights by name.
+
+    Args:
+        weights (dict[str, Tensor]): On the CPU.
+
+    Returns:
+        str: In hexadecimal digits.
+    """
+    digest = hashlib.sha256()
+    for name, value in sorted(weights.items()):
+        head = [name, str(value.dtype), list(value.shape)]
+        digest.update(json.dumps(head).encode())
+        if value.numel():
+            flat = value.detach().contiguous().reshape(-1)
+            digest.update(flat.view(torch.uint8).numpy())
+    return digest.hexdigest()

@@ -1,5 +1,8 @@
 """Checkpoints of fully sharded training, folders for any number of GPUs."""
 
+from __future__ import annotations
+
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -7,11 +10,15 @@ import torch
 from torch import Tensor
 
 from ..utils.dist import run_or_raise_on_all
-from .atomic import remove
-from .safe_load import load_pickle
+from .atomic import file_sha256, remove
+from .errors import CheckpointError, FormatError, errors_named
+from .torch_file import read_torch
 
 #: The file of a sharded checkpoint that holds all but tensors.
 REST = 'rest.pth'
+
+#: The file with the SHA-256 of those that hold tensors.
+CHECKSUMS = 'sha256.json'
 
 
 def flatten_tensors(checkpoint: Mapping) -> dict[str, Tensor]:
@@ -70,6 +77,16 @@ def write_tensors(checkpoint: Mapping, folder: Path) -> None:
         ),
     )
 
+    def note() -> None:
+        (folder / CHECKSUMS).write_text(json.dumps(_checksums(folder)))
+
+    run_or_raise_on_all(note, main_only=True)
+
+
+def _checksums(folder: Path) -> dict[str, str]:
+    files = sorted(folder.glob('*.safetensors'))
+    return {path.name: file_sha256(path) for path in files}
+
 
 def load_folder(folder: Path) -> dict:
     """Load a sharded checkpoint as an ordinary one.
@@ -84,26 +101,40 @@ def load_folder(folder: Path) -> dict:
         ValueError: If it is no such checkpoint, or parts are missing or
             broken.
     """
+    field = f'checkpoint={str(folder)!r}'
+    if not (folder / REST).is_file():
+        raise CheckpointError(
+            f'{field}: has no {REST}, so it was not written to its end; take '
+            'an older one'
+        )
+    with errors_named(str(folder / REST)):
+        checkpoint = read_torch(folder / REST)
+    for key in ('shapes', 'state_dict'):
+        if not isinstance(checkpoint, dict) or key not in checkpoint:
+            raise CheckpointError(
+                f'{field}: its {REST} has no {key!r}, so it is none of fsdp; '
+                'take another'
+            )
+    with errors_named(str(folder)):
+        named = _read_tensors(folder, checkpoint.pop('shapes'))
+        for name, value in named.items():
+            kind, name = name.split('.', 1)
+            if kind == 'state_dict':
+                checkpoint['state_dict'][name] = value
+            else:
+                number, key = name.split('.')
+                states = checkpoint['optimizer']['state']
+                states.setdefault(int(number), {})[key] = value
+    return checkpoint
+
+
+def _read_tensors(folder: Path, shapes: dict) -> dict[str, Tensor]:
     from safetensors import SafetensorError
     from torch.distributed.checkpoint import load
     from torch.distributed.checkpoint.hf_storage import (
         HuggingFaceStorageReader,
     )
 
-    field = f'checkpoint={str(folder)!r}'
-    if not (folder / REST).is_file():
-        raise ValueError(
-            f'{field}: has no {REST}, so it was not written to its end; take '
-            'an older one'
-        )
-    checkpoint = load_pickle(folder / REST, 'cpu')
-    for key in ('shapes', 'state_dict'):
-        if not isinstance(checkpoint, dict) or key not in checkpoint:
-            raise ValueError(
-                f'{field}: its {REST} has no {key!r}, so it is none of fsdp; '
-                'take another'
-            )
-    shapes = checkpoint.pop('shapes')
     try:
         reader = HuggingFaceStorageReader(str(folder))
         saved = reader.read_metadata().state_dict_metadata
@@ -112,11 +143,11 @@ def load_folder(folder: Path) -> dict:
             parts = saved[name].chunks if name in saved else ()
             parts = [part for part in parts if part.sizes.numel()]
             if sum(part.sizes.numel() for part in parts) != number:
-                raise ValueError(f'{field}: parts of {name} are missing')
+                raise FormatError(f'parts of {name} are missing')
             # Files that do not say where their parts begin seem to overlap.
             if len({part.offsets for part in parts}) != len(parts):
-                raise ValueError(
-                    f'{field}: its files do not say which parts of {name} '
+                raise FormatError(
+                    f'its files do not say which parts of {name} '
                     'they have; another program wrote them'
                 )
         named = {
@@ -125,20 +156,19 @@ def load_folder(folder: Path) -> dict:
         }
         load(named, storage_reader=reader, no_dist=True)
     except SafetensorError as error:
-        raise ValueError(
-            f'{field}: truncated, or not safetensors files ({error})'
+        raise FormatError(
+            f'truncated, or not safetensors files ({error})'
         ) from error
     except (KeyError, TypeError, AttributeError) as error:
-        raise ValueError(
-            f'{field}: its safetensors files lack what says which parts they '
+        raise FormatError(
+            'its safetensors files lack what says which parts they '
             f'have ({error!r}); another program wrote them'
         ) from error
-    for name, value in named.items():
-        kind, name = name.split('.', 1)
-        if kind == 'state_dict':
-            checkpoint['state_dict'][name] = value
-        else:
-            number, key = name.split('.')
-            states = checkpoint['optimizer']['state']
-            states.setdefault(int(number), {})[key] = value
-    return checkpoint
+    digests = folder / CHECKSUMS
+    if digests.is_file() and json.loads(digests.read_text()) != _checksums(
+        folder
+    ):
+        raise FormatError(
+            f'damaged: its files have other checksums than {CHECKSUMS} says'
+        )
+    return named

@@ -121,7 +121,19 @@ def merge_groups(groups: list[dict]) -> list[dict]:
 
     Returns:
         list[dict]: Fewer groups, in the order of their first parameters.
+
+    Raises:
+        ValueError: If one stands in it twice; it would be stepped twice.
     """
+    parameters = [p for group in groups for p in group['params']]
+    shared = len(parameters) - len(set(parameters))
+    check_arg(
+        not shared,
+        "paramwise_cfg['bypass_duplicate']",
+        False,
+        f'True, because modules share {shared} parameters, and each has to be '
+        'in one group alone',
+    )
     merged = {}
     for group in groups:
         options = tuple(

@@ -26,12 +26,18 @@ from .checks.config import check_config
 from .checks.dataset import check_data
 from .checks.device import check_machine, check_precision
 from .fsdp import check_fsdp, is_sharded, shard
-from .hooks import progress_hook, sharded_hook, unreadable_files_hook  # noqa: F401
+from .hooks import (  # noqa: F401
+    plain_state_hook,
+    progress_hook,
+    sharded_hook,
+    unreadable_files_hook,
+)
 from .resume import newest_checkpoint
 from .work_dir import check_writable, explain_os_errors, is_local, locked
 
 #: The hooks of every training, beside MMEngine's and those of the config.
 OWN_HOOKS = dict(
+    plain_state=dict(type='PlainStateHook'),
     progress=dict(type='ProgressHook'),
     sharded=dict(type='ShardedHook'),
     unreadable_files=dict(type='UnreadableFilesHook'),

@@ -8,9 +8,12 @@ The format of SOURCE is found by its names. FORMAT is one of
     mmpretrain   this package and mmpretrain: SAIM, SAIMViT, VisionTransformer,
                  ImageClassifier with a LinearClsHead
     authors      the paper's released code
+    semaim       that of SemAIM's authors
     timm         VisionTransformer, as vit_base_patch16_224
-    huggingface  ViTForImageClassification of transformers, which looks for
-                 FOLDER/model.safetensors; config.json is written beside it
+    huggingface  ViTForImageClassification of transformers, or ViTModel if
+                 there is no classifier, which look for
+                 FOLDER/model.safetensors; config.json and
+                 preprocessor_config.json are written beside it
 
 SOURCE and TARGET are PyTorch checkpoints or .safetensors files; SOURCE may be
 saim_mm://NAME, of the model zoo, or a folder, as training with fsdp saves it.
@@ -31,13 +34,14 @@ from saim_mm.checkpoint.formats import (
     to_format,
 )
 from saim_mm.checkpoint.loader import load_state_dict, save_state_dict
+from saim_mm.datasets.images import MEAN, STD
 
 # Where each kind of code looks for the weights in a PyTorch checkpoint.
-KEY = dict(mmpretrain='state_dict', authors='model')
+KEY = dict(mmpretrain='state_dict', authors='model', semaim='state_dict')
 
 
 def huggingface_config(weights, num_heads):
-    """The config.json of a ViTForImageClassification."""
+    """The config.json of a ViTForImageClassification, or a ViTModel."""
     prefix = 'vit.embeddings.'
     width, channels, patch_size, _ = weights[
         f'{prefix}patch_embeddings.projection.weight'
@@ -51,7 +55,7 @@ def huggingface_config(weights, num_heads):
     block = 'vit.encoder.layer.0.'
     config = dict(
         model_type='vit',
-        architectures=['ViTForImageClassification'],
+        architectures=['ViTModel'],
         hidden_size=width,
         num_hidden_layers=len(layers),
         num_attention_heads=num_heads or max(1, width // 64),
@@ -63,10 +67,26 @@ def huggingface_config(weights, num_heads):
         layer_norm_eps=1e-6,
     )
     if 'classifier.weight' in weights:
+        config['architectures'] = ['ViTForImageClassification']
         classes = range(len(weights['classifier.weight']))
         config['id2label'] = {str(i): f'LABEL_{i}' for i in classes}
         config['label2id'] = {f'LABEL_{i}': i for i in classes}
     return config
+
+
+def huggingface_preprocessor(side):
+    """The preprocessor_config.json: pixels as in pre-training."""
+    return dict(
+        image_processor_type='ViTImageProcessor',
+        do_resize=True,
+        size=dict(height=side, width=side),
+        resample=3,  # bicubic
+        do_rescale=True,
+        rescale_factor=1 / 255,
+        do_normalize=True,
+        image_mean=[value / 255 for value in MEAN],
+        image_std=[value / 255 for value in STD],
+    )
 
 
 def main():
@@ -97,15 +117,20 @@ def main():
             weights = from_format(weights, format)
         if args.to != 'mmpretrain':
             weights = to_format(weights, args.to)
-    except (ValueError, FileNotFoundError) as error:
+    except (ValueError, OSError) as error:
         parser.error(str(error))
     if args.half:
         weights = {name: value.half() for name, value in weights.items()}
     save_state_dict(weights, args.target, KEY.get(args.to))
     if args.to == 'huggingface':
         config = huggingface_config(weights, args.num_heads)
-        path = args.target.with_name('config.json')
-        path.write_text(json.dumps(config, indent=2) + '\n')
+        preprocessor = huggingface_preprocessor(config['image_size'])
+        for name, content in (
+            ('config', config),
+            ('preprocessor_config', preprocessor),
+        ):
+            path = args.target.with_name(f'{name}.json')
+            path.write_text(json.dumps(content, indent=2) + '\n')
     print(
         f'{format} -> {args.to}: wrote {len(weights)} weights, {args.target}'
     )

@@ -5,13 +5,15 @@ from pathlib import Path
 
 import torch
 from mmengine.config import Config
-from mmengine.runner import load_checkpoint
 from mmpretrain import get_model
 
 import saim_mm
-from saim_mm.apis import load_backbone
 from saim_mm.checkpoint import zoo
-from saim_mm.checkpoint.loader import load_state_dict
+from saim_mm.checkpoint.weights import (
+    load_backbone_weights,
+    load_weights,
+    read_weights,
+)
 from saim_mm.datasets.images import find_images
 from saim_mm.models.saim import is_pretraining
 from saim_mm.visualization.figures import load_images
@@ -94,7 +96,7 @@ def pretrained(args):
         )
     if args.size:
         cfg.model.backbone.img_size = args.size
-    weights = load_state_dict(args.checkpoint)
+    weights = read_weights(args.checkpoint)
     model = get_model(cfg, pretrained=False)
     parts = ('neck.', 'head.')[model.neck.depth == 0 :]
     missing = [
@@ -106,7 +108,7 @@ def pretrained(args):
             'predict; give a checkpoint of pre-training. Of the encoder alone '
             'attention.py and pca.py make pictures'
         )
-    load_checkpoint(model, args.checkpoint, map_location='cpu')
+    load_weights(model, weights, f'checkpoint={args.checkpoint!r}')
     return model.eval()
 
 
@@ -121,7 +123,7 @@ def encoder(args):
     if not kept.get('with_cls_token', True):
         kept['out_type'] = 'featmap'
     vit = saim_mm.SAIMViT(**kept)
-    load_backbone(vit, args.checkpoint)
+    load_backbone_weights(vit, args.checkpoint)
     return vit.eval()
 
 

@@ -8,10 +8,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...models.order import PredictionOrder
+from ...models.target import pixel_target
 from ...utils.check import check_arg
 from ...utils.dist import unwrap_model
-from ...utils.seed import temp_seed
 
 
 @HOOKS.register_module()
@@ -48,13 +47,14 @@ class ReconstructionHook(Hook):
         self.images = None
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse a model that predicts no patches."""
+        """Refuse a model that predicts no pixels."""
         check_arg(
             hasattr(unwrap_model(runner.model), 'predict_patches'),
             'custom_hooks',
             'ReconstructionHook',
             'left out of what is no pre-training: the model has no decoder',
         )
+        pixel_target(unwrap_model(runner.model))
 
     @master_only
     def after_train_iter(
@@ -75,12 +75,12 @@ class ReconstructionHook(Hook):
         from ...visualization.reconstruction import draw_reconstructions
 
         model = unwrap_model(runner.model)
-        device = next(model.parameters()).device
-        with temp_seed((0,)):
-            order = model.sample_order(self.images)
-        order = PredictionOrder(order.indices.to(device), order.segment_length)
+        mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+        inputs = (self.images.to(mean.device) - mean) / std
+        generator = torch.Generator().manual_seed(0)
         training = model.training
         model.eval()
+        order = model.sample_order(inputs, generator=generator)
         figure = draw_reconstructions(model, self.images, [order])
         model.train(training)
         runner.visualizer.add_image(
