@@ -251,7 +251,9 @@ class FrozenTeacher(nn.Module):
                 "dict(type='Pretrained', checkpoint='...'): a teacher without "
                 'weights has nothing to teach',
             )
-            parts[name] = MMPRETRAIN_MODELS.build(config)
+            parts[name] = MMPRETRAIN_MODELS.build(
+                {'_scope_': 'mmpretrain', **config}  # of its activations, too
+            )
         parts = nn.ModuleDict(parts).requires_grad_(False)
         parts.eval()
         # In a tuple it is no sub-module: not saved, trained or shared out.

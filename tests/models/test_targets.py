@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from cost import count_flops, flops_per_image
+from cost import flops_per_image
 from helpers import FOLDER, TINY, config, saim, train, weights
 from mmengine.config import Config
 from mmengine.hooks import Hook
@@ -15,6 +15,7 @@ from mmpretrain.registry import MODELS
 from saim_mm import HOGTarget, PredictionOrder, SAIMViT
 from saim_mm.models.target import pixel_target
 from saim_mm.models.vit_arguments import layer_output
+from saim_mm.utils.flops import count_flops
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))
 AVERAGE = dict(type='MovingAverageTeacher')
