@@ -113,7 +113,10 @@ def load_backbone_weights(
 
 
 def load_weights(
-    model: nn.Module, weights: dict[str, Tensor], field: str
+    model: nn.Module,
+    weights: dict[str, Tensor],
+    field: str,
+    allow_extra: bool = False,
 ) -> None:
     """Load all weights of a model.
 
@@ -122,6 +125,7 @@ def load_weights(
             it, says itself what it can do without.
         weights (dict[str, Tensor]): By name.
         field (str): What errors begin with.
+        allow_extra (bool): Whether some may be left over. Defaults to False.
 
     Raises:
         ValueError: If some are missing, left over, or of another size.
@@ -139,6 +143,8 @@ def load_weights(
         [n for n in names if not n.startswith(tuple(checked))]
         for names in (missing, extra)
     )
+    if allow_extra:
+        extra = []
     if missing or extra:
         raise ValueError(
             f'{field}: '

@@ -417,3 +417,40 @@ def test_camvid_converter(tmp_path, monkeypatch, capsys):
     with pytest.raises(SystemExit):
         runpy.run_path(tool, run_name='__main__')
     assert 'a.png: no such label map' in capsys.readouterr().err
+
+
+def test_classes_of_the_checkpoint_itself(folders, checkpoint, tmp_path):
+    """As README's recipe: N classes by --cfg-options, then the bare config."""
+    work_dir = tmp_path / 'run'
+    values = options(folders, checkpoint)
+    SAIMRunner.from_cfg(config(OWN, work_dir, values)).train()
+    trained = work_dir / 'iter_4.pth'
+    values = options(folders, checkpoint, classes=150)
+    file = write_config(config(OWN, tmp_path / 'bare', values), tmp_path)
+    command = (sys.executable, 'tools/test.py', file)
+    code, output = call(*command, trained, '--work-dir', tmp_path / 'test')
+    assert code == 0 and 'mIoU' in output, output
+    assert "The checkpoint's own config says: model." in output
+    assert 'model.decode_head.num_classes=3' in output
+    code, output = call(
+        *(sys.executable, 'tools/visualization/predictions.py', file),
+        *(trained, folders / 'images/val', '--out', tmp_path / 'out'),
+        *('--device', 'cpu'),
+    )
+    assert code == 0, output
+    assert len(list((tmp_path / 'out/vis').iterdir())) == 2
+
+    # What is said otherwise, or cannot be known, is refused.
+    code, output = call(
+        *(*command, trained, '--cfg-options'),
+        'model.decode_head.num_classes=4',
+    )
+    assert code != 0, output
+    assert 'decode_head.conv_seg' in output
+    assert '--cfg-options model.decode_head.num_classes=3' in output
+    for tool in ('tools/test.py', 'tools/visualization/predictions.py'):
+        images = (folders / 'images/val',) if 'predictions' in tool else ()
+        code, output = call(sys.executable, tool, file, checkpoint, *images)
+        assert code != 0 and 'lacks' in output, output
+        assert 'Traceback' not in output
+        assert not (tmp_path / 'predictions').exists()

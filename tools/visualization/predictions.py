@@ -5,7 +5,8 @@
 
 IMAGE is a file or a folder. The toolbox's own inferencer (mmdet's or mmseg's,
 by the config's default_scope) draws each image into --out; from Python, use
-that inferencer itself.
+that inferencer itself. The numbers of classes are those of the checkpoint's
+own config; a checkpoint without the heads of CONFIG is refused.
 """
 
 import argparse
@@ -14,6 +15,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.device import get_device
 
+from saim_mm.checkpoint.heads import check_heads, other_class_counts
 from saim_mm.datasets.images import find_images
 
 
@@ -43,11 +45,18 @@ def main():
                 parser.error(f'{path}: no image in this folder')
         images += map(str, found)
 
-    scope = Config.fromfile(args.config).get('default_scope')
+    cfg = Config.fromfile(args.config)
+    scope = cfg.get('default_scope')
+    if scope in ('mmdet', 'mmseg'):
+        try:
+            cfg.merge_from_dict(other_class_counts(cfg, args.checkpoint))
+            check_heads(cfg, args.checkpoint)
+        except (ValueError, OSError) as error:
+            parser.error(str(error))
     if scope == 'mmdet':
         from mmdet.apis import DetInferencer
 
-        inferencer = DetInferencer(args.config, args.checkpoint, args.device)
+        inferencer = DetInferencer(cfg, args.checkpoint, args.device)
         inferencer(
             images,
             out_dir=args.out,
@@ -57,9 +66,7 @@ def main():
     elif scope == 'mmseg':
         from mmseg.apis import MMSegInferencer
 
-        inferencer = MMSegInferencer(
-            args.config, args.checkpoint, device=args.device
-        )
+        inferencer = MMSegInferencer(cfg, args.checkpoint, device=args.device)
         inferencer(images, out_dir=args.out)
     else:
         parser.error(
