@@ -15,6 +15,7 @@ from mmpretrain.models.backbones.vit_sam import (
 from torch import Tensor, nn
 
 from ..utils.check import check_arg
+from .attention import attend
 
 
 class Attention(BaseModule):
@@ -136,9 +137,7 @@ class Attention(BaseModule):
         if grid is not None and self.use_rel_pos:
             inside = (self.window_size,) * 2 if padded else grid
             q, k, v = self.add_rel_pos(q, k, v, inside)
-        x = F.scaled_dot_product_attention(
-            q, k, v, attn_mask=mask, is_causal=is_causal, scale=scale
-        )
+        x = attend(q, k, v, mask, is_causal, scale)
         x = x[..., :channels].transpose(1, 2).flatten(2)
         if padded:
             size = self.window_size

@@ -1,0 +1,63 @@
+"""Both forms of attention are the same, and the faster one runs."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from saim_mm.models import attention
+
+
+def tensors(length, keys, dtype, width=16):
+    generator = torch.Generator().manual_seed(0)
+    return [
+        torch.randn(2, 3, n, width, generator=generator).to(dtype)
+        for n in (length, keys, keys)
+    ]
+
+
+@pytest.mark.parametrize('kind', ['full', 'causal', 'mask', 'masks'])
+@pytest.mark.parametrize('dtype', [torch.float64, torch.bfloat16])
+def test_the_forms_are_equal(kind, dtype):
+    """Values, and the gradients of all three."""
+    q, k, v = tensors(7, 7 if kind == 'causal' else 9, dtype)
+    mask = None
+    if kind.startswith('mask'):
+        shape = (2, 1, 7, 9) if kind == 'masks' else (7, 9)
+        mask = (
+            torch.rand(shape, generator=torch.Generator().manual_seed(1)) < 0.6
+        )
+        mask[..., 0] = True  # no row is empty
+    arguments = (mask, kind == 'causal', 0.3)
+    results = []
+    for form in (
+        attention.attend_plainly,
+        lambda q, k, v, mask, causal, scale: F.scaled_dot_product_attention(
+            q, k, v, attn_mask=mask, is_causal=causal, scale=scale
+        ),
+    ):
+        given = [x.detach().requires_grad_() for x in (q, k, v)]
+        out = form(*given, *arguments)
+        out.sum().backward()
+        results.append([out.detach(), *(x.grad for x in given)])
+    bound = 1e-12 if dtype == torch.float64 else 0.05
+    for ours, theirs in zip(*results):
+        torch.testing.assert_close(ours, theirs, rtol=bound, atol=bound)
+
+
+@pytest.mark.parametrize(
+    ('dtype', 'length', 'plain'),
+    [
+        (torch.bfloat16, 64, True),
+        (torch.bfloat16, attention.PLAIN_UP_TO, True),
+        (torch.bfloat16, attention.PLAIN_UP_TO + 1, False),
+        (torch.float32, 64, False),
+    ],
+)
+def test_which_form_runs(dtype, length, plain, monkeypatch):
+    called = []
+    monkeypatch.setattr(
+        attention, 'attend_plainly', lambda q, *_: called.append(q) or q
+    )
+    q, k, v = tensors(length, length, dtype, width=4)
+    attention.attend(q, k, v, None, True, 0.5)
+    assert bool(called) == plain
