@@ -13,7 +13,6 @@ from mmpretrain.models.selfsup.maskfeat import HOGGenerator
 from mmpretrain.registry import MODELS
 
 from saim_mm import HOGTarget, PredictionOrder, SAIMViT
-from saim_mm.apis import load_backbone
 from saim_mm.models.target import pixel_target
 from saim_mm.utils.flops import count_flops
 
@@ -160,8 +159,11 @@ def test_it_follows_every_step_of_a_training(forty_images, tmp_path, counts):
     saved = weights(tmp_path / 'iter_4.pth')
     assert torch.equal(saved['teacher.encoder.ln1.weight'], mine)
     # A classifier takes the encoder, and not its average.
-    vit = SAIMViT(TINY, 32, 8)
-    load_backbone(vit, str(tmp_path / 'iter_4.pth'))
+    path = str(tmp_path / 'iter_4.pth')
+    vit = SAIMViT(
+        TINY, 32, 8, init_cfg=dict(type='Pretrained', checkpoint=path)
+    )
+    vit.init_weights()
     assert torch.equal(vit.ln1.weight, Watch.seen[-1])
 
 
