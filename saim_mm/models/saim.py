@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.dist import get_dist_info
 from mmengine.registry import MODELS
@@ -86,16 +88,11 @@ class SAIM(BaseSelfSupervisor):
             )
         target = build_target(target_generator, backbone.patch_size)
         arch = dict(arch=backbone.arch_settings)
-        out_channels = target.out_channels(backbone, teacher)
+        channels = dict(out_channels=target.out_channels(backbone, teacher))
         super().__init__(
             backbone=backbone,
             neck={**arch, **neck},
-            head={
-                **arch,
-                'out_channels': out_channels,
-                'loss': target.loss,
-                **head,
-            },
+            head={**arch, **channels, 'loss': target.loss, **head},
             target_generator=target,
             pretrained=pretrained,
             data_preprocessor=data_preprocessor,
@@ -110,7 +107,9 @@ class SAIM(BaseSelfSupervisor):
         check_fit(self)
         # Fixed in pre-training; downstream it is trained.
         self.backbone.pos_embed.requires_grad = False
-        self._register_load_state_dict_pre_hook(self._start_teacher)
+        self._register_load_state_dict_pre_hook(
+            start_teacher, with_module=True
+        )
 
     def loss(
         self,
@@ -248,16 +247,19 @@ class SAIM(BaseSelfSupervisor):
         if isinstance(self.teacher, MovingAverageTeacher):
             self.teacher.start(self.backbone)
 
-    def _start_teacher(self, state_dict: dict, prefix: str, *args) -> None:
-        """Let a checkpoint without moving average start it as its encoder."""
-        mine, theirs = f'{prefix}teacher.', f'{prefix}backbone.'
-        if not isinstance(self.teacher, MovingAverageTeacher) or any(
-            name.startswith(mine) for name in state_dict
-        ):
-            return
-        for name in [name for name in state_dict if name.startswith(theirs)]:
-            copy = f'{mine}encoder.{name.removeprefix(theirs)}'
-            state_dict[copy] = state_dict[name]
+
+def start_teacher(
+    model: nn.Module, state_dict: dict, prefix: str, *args: Any
+) -> None:
+    """Let a checkpoint without moving average start it as its encoder."""
+    mine, theirs = f'{prefix}teacher.', f'{prefix}backbone.'
+    if not isinstance(model.teacher, MovingAverageTeacher) or any(
+        name.startswith(mine) for name in state_dict
+    ):
+        return
+    for name in [name for name in state_dict if name.startswith(theirs)]:
+        copy = f'{mine}encoder.{name.removeprefix(theirs)}'
+        state_dict[copy] = state_dict[name]
 
 
 def build_target(target_generator: dict, patch_size: int) -> Target:

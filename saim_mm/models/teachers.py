@@ -15,6 +15,7 @@ from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
 from ..utils.check import check_arg
+from ..utils.weights import shorten
 from .layers import TransformerBlock
 from .vit import SAIMViT
 
@@ -334,7 +335,6 @@ def load_all(module: nn.Module, field: str, init_cfg: dict) -> None:
         field,
         dict(init_cfg),
         f'a checkpoint with all weights of {type(module).__name__}: it lacks '
-        f'{missing[:3]} and {max(0, len(missing) - 3)} others, and has '
-        f'{list(weights)[:3]} (if only the beginning of the names differs: '
-        'prefix)',
+        f'{shorten(missing)}, and has {shorten(list(weights))} (prefix=... if '
+        'only the beginning of the names differs)',
     )

@@ -6,7 +6,6 @@ import pytest
 import torch
 from helpers import ROOT, TINY
 from mmengine.config import Config, ConfigDict
-from mmpretrain.models import VisionTransformer
 from mmpretrain.registry import MODELS
 
 PRETRAIN = ROOT / 'configs/pretrain'
@@ -122,8 +121,7 @@ def clip_in_small(teacher, path):
     """Make the teacher small, with a checkpoint as CLIP's is converted."""
     teacher.backbone.arch = TINY
     teacher.neck.update(in_channels=24, out_channels=12)
-    config = {k: v for k, v in teacher.backbone.items() if k != 'type'}
-    vit = VisionTransformer(**config)
+    vit = MODELS.build({'_scope_': 'mmpretrain', **teacher.backbone})
     state = {f'visual.{n}': v for n, v in vit.state_dict().items()}
     torch.save({**state, 'visual_proj.proj': torch.randn(24, 12)}, path)
     teacher.backbone.init_cfg.checkpoint = str(path)
