@@ -6,7 +6,12 @@ needs only ``custom_imports = dict(imports=['saim_mm'])``.
 
 from .utils.dependency import require
 
-for _module in ('mmengine', 'mmcv', 'mmpretrain'):
+for _module in (
+    'mmengine',
+    'mmcv',
+    'mmpretrain.models',
+    'mmpretrain.datasets',
+):
     require(_module, needed_by='saim_mm')
 
 from .apis import (  # noqa: E402
@@ -25,20 +30,33 @@ from .engine.hooks.reconstruction_hook import (  # noqa: E402
     ReconstructionHook,
 )
 from .engine.hooks.step_seed_hook import StepSeedHook  # noqa: E402
+from .engine.hooks.teacher_hook import TeacherHook  # noqa: E402
 from .engine.hooks.throughput_hook import ThroughputHook  # noqa: E402
 from .engine.optim import (  # noqa: E402
     BFloat16OptimWrapper,
     LayerDecayOptimWrapperConstructor,
     MergedOptimWrapperConstructor,
 )
+from .engine.recipes import finetune, pretrain  # noqa: E402
 from .engine.runner import SAIMRunner  # noqa: E402
 from .models.decoder import SAIMDecoder  # noqa: E402
 from .models.feature_pyramid import SimpleFeaturePyramid  # noqa: E402
 from .models.head import SAIMHead  # noqa: E402
 from .models.order import PredictionOrder  # noqa: E402
+from .models.orders import Order  # noqa: E402
 from .models.saim import SAIM  # noqa: E402
+from .models.semantic_order import SemanticOrder  # noqa: E402
 from .models.simmim import SimMIMViT  # noqa: E402
-from .models.target import SmoothedPatchTarget  # noqa: E402
+from .models.target import SmoothedPatchTarget, Target  # noqa: E402
+from .models.targets import (  # noqa: E402
+    FeatureTarget,
+    HOGTarget,
+    InputEmbeddingTarget,
+)
+from .models.teachers import (  # noqa: E402
+    FrozenTeacher,
+    MovingAverageTeacher,
+)
 from .models.vit import SAIMViT  # noqa: E402
 from .version import __version__  # noqa: E402
 
@@ -48,10 +66,16 @@ register_zoo()
 __all__ = [
     'BFloat16OptimWrapper',
     'FeatureExtractor',
+    'FeatureTarget',
+    'FrozenTeacher',
+    'HOGTarget',
+    'InputEmbeddingTarget',
     'LayerDecayOptimWrapperConstructor',
     'LoadRandomResizedCrop',
     'MergedOptimWrapperConstructor',
+    'MovingAverageTeacher',
     'NonFiniteHook',
+    'Order',
     'PredictionOrder',
     'ReconstructionHook',
     'ReproducibleSampler',
@@ -61,13 +85,18 @@ __all__ = [
     'SAIMRunner',
     'SAIMViT',
     'SafeCheckpointHook',
+    'SemanticOrder',
     'SimMIMViT',
     'SimpleFeaturePyramid',
     'SmoothedPatchTarget',
     'StepSeedHook',
+    'Target',
+    'TeacherHook',
     'ThroughputHook',
     'UnlabelledImages',
     '__version__',
+    'finetune',
     'get_model',
     'list_models',
+    'pretrain',
 ]

@@ -14,6 +14,7 @@ from torch import Tensor
 from .checkpoint.weights import load_backbone_weights
 from .datasets.images import EXTENSIONS, MEAN, STD, read_image
 from .models.vit import SAIMViT
+from .models.vit_arguments import check_layer, layer_output
 from .utils.check import check_arg
 
 #: Name -> arguments of :class:`~saim_mm.SAIMViT`.
@@ -24,26 +25,8 @@ MODELS = {
     'saim_vit-large-p16': dict(arch='large'),
     'saim_vit-tiny-p4': dict(arch='deit-tiny', img_size=32, patch_size=4),
     # Of the small studies, whose weights are in the package.
-    'saim_vit-192x4-p8': dict(
-        arch=dict(
-            embed_dims=192,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=768,
-        ),
-        img_size=96,
-        patch_size=8,
-    ),
-    'saim_vit-mini-p4': dict(
-        arch=dict(
-            embed_dims=96,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=384,
-        ),
-        img_size=32,
-        patch_size=4,
-    ),
+    'saim_vit-192x4-p8': dict(arch='saim-192x4', img_size=96, patch_size=8),
+    'saim_vit-mini-p4': dict(arch='saim-mini', img_size=32, patch_size=4),
 }
 
 
@@ -188,7 +171,7 @@ class FeatureExtractor:
             out_type,
             "something else than 'cls_token': the model has no class token",
         )
-        vit.check_layer(layer)
+        check_layer(vit, layer)
         inputs = list_images(inputs)
         features = []
         for start in range(0, len(inputs), batch_size):
@@ -199,7 +182,7 @@ class FeatureExtractor:
                 ]
             )
             images = self.preprocessor(batch)['inputs']
-            tokens = vit.layer_output(images, layer, 'raw')
+            tokens = layer_output(vit, images, layer, 'raw')
             features.append(self._select(tokens, out_type).cpu())
         return torch.cat(features)
 

@@ -4,6 +4,7 @@ Importing PyTorch and the toolboxes takes longer than most tests. So a process
 that has done it (multiprocessing's fork server) is forked for each script.
 """
 
+import functools
 import json
 import multiprocessing
 import os
@@ -15,10 +16,13 @@ import sys
 import tempfile
 from pathlib import Path
 
+import mmengine.config.config
 import torch
+import yapf.yapflib.yapf_api
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
+from mmpretrain.registry import MODELS
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
@@ -26,13 +30,39 @@ from saim_mm import SAIMRunner
 from saim_mm.checkpoint.loader import load_from_local
 
 ROOT = Path(__file__).parents[1]
+
+
+def remembered(function):
+    """A function that is called once for each text; its options stay."""
+    known = {}
+
+    @functools.wraps(function)
+    def call(*texts, **options):
+        if texts not in known:
+            known[texts] = function(*texts, **options)
+        return known[texts]
+
+    return call
+
+
+# Two thirds of a tiny training are MMEngine's formatting of one and the same
+# config for the log and each checkpoint, and its reading of mmpretrain's list
+# of models for each config that inherits from one of them.
+for module, name in (
+    (yapf.yapflib.yapf_api, 'FormatCode'),
+    (mmengine.config.config, '_get_external_cfg_path'),
+):
+    setattr(module, name, remembered(getattr(module, name)))
+
 SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(['saim_mm'])
+#: For processes that call a function of a test.
+FORK = multiprocessing.get_context('fork')
 
 
 def be_script(words, folder, environment, output):
     """In a forked process: what `python SCRIPT ARGUMENT ...` would be."""
-    with open(output, 'w') as file:
+    with open(output, 'a') as file:
         for standard in (1, 2):
             os.dup2(file.fileno(), standard)
     os.chdir(folder)
@@ -47,31 +77,56 @@ def be_script(words, folder, environment, output):
         str(Path(folder, words[0]).parent),
         *(path.split(os.pathsep) if path else ()),
     ]
-    runpy.run_path(words[0], run_name='__main__')
+    if words[0] == '-m':
+        sys.argv = words[1:]
+        runpy.run_module(words[1], run_name='__main__', alter_sys=True)
+    else:
+        runpy.run_path(words[0], run_name='__main__')
+
+
+def surroundings(**environment):
+    """The variables of a process that is started."""
+    return {
+        **os.environ,
+        'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
+        'OMP_NUM_THREADS': '1',
+        **environment,
+    }
+
+
+def fork(*words, output, folder=ROOT, **environment):
+    """Start a script in a process that has imported what it needs."""
+    process = SERVER.Process(
+        target=be_script,
+        args=(
+            [str(word) for word in words],
+            folder,
+            surroundings(**environment),
+            str(output),
+        ),
+    )
+    process.start()
+    return process
 
 
 def call(*command, folder=ROOT, **environment):
     """Run a command in a folder; return its exit code and output.
 
     Args:
-        *command: Its words; after sys.executable a script.
+        *command: Its words; after sys.executable a script, or -m saim_mm.cli.
         folder (Path): Defaults to the project's.
         **environment (str): Variables.
     """
     words = [str(word) for word in command]
-    environment = {
-        **os.environ,
-        'PATH': f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
-        'OMP_NUM_THREADS': '1',
-        **environment,
-    }
     with tempfile.NamedTemporaryFile('r') as output:
-        if words[0] == sys.executable and words[1].endswith('.py'):
-            process = SERVER.Process(
-                target=be_script,
-                args=(words[1:], folder, environment, output.name),
+        forked = words[1].endswith('.py') or words[1:3] == [
+            '-m',
+            'saim_mm.cli',
+        ]
+        if words[0] == sys.executable and forked:
+            process = fork(
+                *words[1:], output=output.name, folder=folder, **environment
             )
-            process.start()
             process.join()
             code = process.exitcode
         else:
@@ -79,11 +134,32 @@ def call(*command, folder=ROOT, **environment):
                 code = subprocess.run(
                     words,
                     cwd=folder,
-                    env=environment,
+                    env=surroundings(**environment),
                     stdout=file,
                     stderr=file,
                 ).returncode
         return code, output.read()
+
+
+ARCH = dict(embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=128)
+
+
+def saim(**changes):
+    """A small SAIM; ``head__loss=...`` changes a field of a part."""
+    config = dict(
+        type='SAIM',
+        backbone=dict(type='SAIMViT', arch=ARCH, img_size=32, patch_size=8),
+        neck=dict(type='SAIMDecoder'),
+        head=dict(type='SAIMHead'),
+        target_generator=dict(type='SmoothedPatchTarget'),
+    )
+    for key, value in changes.items():
+        part, _, field = key.partition('__')
+        if field:
+            config[part][field] = value
+        else:
+            config[part] = value
+    return MODELS.build(config)
 
 
 TINY = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
@@ -246,6 +322,23 @@ def start_two(path, work_dir, *options):
             stdout=log,
             stderr=log,
         )
+
+
+def in_two(function, folder, *args):
+    """Call a function, with the folder, in two processes of one group."""
+    torch.multiprocessing.start_processes(
+        _begin, (function, folder, *args), nprocs=2, start_method='fork'
+    )
+
+
+def _begin(rank, function, folder, *args):
+    torch.set_num_threads(1)  # OpenMP's others are not in a forked process
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
+    torch.distributed.init_process_group(
+        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
+    )
+    function(rank, folder, *args)
+    torch.distributed.destroy_process_group()
 
 
 def kill_all(text):

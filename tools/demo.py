@@ -82,7 +82,7 @@ def train(title, work_dir, config, *options):
 
 def plot_loss(scalars, path):
     """Draw the training loss."""
-    figure = Figure(figsize=(6, 3.5), format='constrained')
+    figure = Figure(figsize=(6, 3.5), layout='constrained')
     axis = figure.subplots()
     records = [x for x in scalars if 'loss' in x]
     axis.plot([x['step'] for x in records], [x['loss'] for x in records])

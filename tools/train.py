@@ -8,7 +8,17 @@ The toolbox (mmpretrain, mmdet or mmseg) is the config's default_scope. mmseg's
 script has no --auto-scale-lr, and its --resume takes no checkpoint.
 """
 
-from toolbox import run
+import ctypes
+import os
+import signal
+import sys
+
+if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux':
+    # PR_SET_PDEATHSIG, before the imports, which take seconds: what a killed
+    # torchrun had started would wait for the next one, and join it.
+    ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+from toolbox import run  # noqa: E402
 
 if __name__ == '__main__':
     run('train.py')

@@ -13,6 +13,8 @@ default_hooks = dict(
     step_seed=dict(type='StepSeedHook'),
     # policy='skip' or 'restore' goes on after a loss that is not finite.
     non_finite=dict(type='NonFiniteHook'),
+    # The moving average of the encoder, if model.teacher is one.
+    teacher=dict(type='TeacherHook'),
     # images_per_second and utilization in the log.
     throughput=dict(type='ThroughputHook'),
 )

@@ -23,7 +23,6 @@ param_scheduler = [
     ),
     dict(
         type='CosineAnnealingLR',
-        T_max=80,
         by_epoch=True,
         begin=10,
         end=90,

@@ -4,16 +4,7 @@
 _base_ = ['vit-tiny-p4_1xb256-amp-coslr-100e_cifar10.py']
 
 model = dict(
-    backbone=dict(
-        arch=dict(
-            _delete_=True,
-            embed_dims=96,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=384,
-        ),
-        drop_path_rate=0.0,
-    ),
+    backbone=dict(arch='saim-mini', drop_path_rate=0.0),
     head=dict(in_channels=96),
 )
 train_dataloader = dict(batch_size=128, num_workers=1)
@@ -27,5 +18,5 @@ auto_scale_lr = dict(base_batch_size=128)
 train_cfg = dict(max_epochs=5)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(end=1)
-param_scheduler[1].update(T_max=4, begin=1, end=5)
+param_scheduler[1].update(begin=1, end=5)
 default_hooks = dict(checkpoint=dict(interval=1))

@@ -2,16 +2,7 @@
 _base_ = ['vit-tiny-p4_1xb256-linear-coslr-50e_cifar10.py']
 
 model = dict(
-    backbone=dict(
-        arch=dict(
-            _delete_=True,
-            embed_dims=96,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=384,
-        ),
-        frozen_stages=4,
-    ),
+    backbone=dict(arch='saim-mini', frozen_stages=4),
     neck=dict(input_features=96),
     head=dict(in_channels=96),
 )
@@ -21,4 +12,4 @@ test_dataloader = dict(num_workers=1)
 optim_wrapper = dict(type='OptimWrapper')
 train_cfg = dict(max_epochs=5)
 param_scheduler = _base_.param_scheduler
-param_scheduler[0].update(T_max=5, end=5)
+param_scheduler[0].update(end=5)

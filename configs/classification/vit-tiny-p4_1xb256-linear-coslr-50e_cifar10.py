@@ -18,4 +18,4 @@ optim_wrapper = dict(optimizer=dict(lr=0.1))
 auto_scale_lr = dict(base_batch_size=256)
 train_cfg = dict(max_epochs=50)
 param_scheduler = _base_.param_scheduler
-param_scheduler[0].update(T_max=50, end=50)
+param_scheduler[0].update(end=50)

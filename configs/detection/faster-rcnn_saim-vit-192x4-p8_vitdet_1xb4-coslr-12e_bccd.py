@@ -1,10 +1,12 @@
 # Blood cells on two CPU cores: boxes, 320 x 240 pixels.
-# tools/dataset_converters/voc.py makes data/bccd.
 #   --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT
 # From scratch: model.backbone.init_cfg=None
-_base_ = ['mask-rcnn_saim-vit-192x4-p8_vitdet_1xb8-coslr-6e_digit-scenes.py']
-
-image_size = (320, 240)
+_base_ = [
+    '../_base_/models/mask-rcnn_saim-vit-192x4-p8_vitdet.py',
+    '../_base_/datasets/bccd.py',
+    '../_base_/schedules/small-det_adamw_bs8_6e.py',
+    '../_base_/saim_runtime_det.py',
+]
 
 model = dict(
     type='FasterRCNN',
@@ -19,43 +21,8 @@ model = dict(
     ),
     test_cfg=dict(rpn=dict(max_per_img=300)),
 )
-
-train_dataloader = dict(
-    batch_size=4,
-    dataset=dict(
-        data_root='data/bccd/',
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadAnnotations', with_bbox=True),
-            dict(type='Resize', scale=image_size, keep_ratio=True),
-            dict(
-                type='RandomFlip',
-                prob=[0.25, 0.25, 0.25],
-                direction=['horizontal', 'vertical', 'diagonal'],
-            ),
-            dict(type='PackDetInputs'),
-        ],
-    ),
-)
-test_pipeline = _base_.test_pipeline
-test_pipeline[1].update(scale=image_size)
-test_pipeline[2].update(with_mask=False)
-val_dataloader = dict(
-    dataset=dict(data_root='data/bccd/', pipeline=test_pipeline)
-)
-test_dataloader = dict(
-    dataset=dict(
-        data_root='data/bccd/',
-        ann_file='test.json',
-        data_prefix=dict(img='test/'),
-        pipeline=test_pipeline,
-    )
-)
-val_evaluator = dict(metric='bbox')
-test_evaluator = dict(metric='bbox')
-
 auto_scale_lr = dict(base_batch_size=4)
-train_cfg = dict(max_epochs=12, val_interval=3)
+train_cfg = dict(max_epochs=12)
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(T_max=11, end=12)
+param_scheduler[1].update(end=12)
 default_hooks = dict(logger=dict(interval=10))

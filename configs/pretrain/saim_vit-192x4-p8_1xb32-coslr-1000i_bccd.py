@@ -2,18 +2,7 @@
 # configs/detection/faster-rcnn_saim-vit-192x4-p8_..._bccd.py.
 _base_ = ['saim_vit-demo-p8_1xb64-coslr-500i_folder.py']
 
-model = dict(
-    backbone=dict(
-        arch=dict(
-            _delete_=True,
-            embed_dims=192,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=768,
-        ),
-        img_size=96,
-    )
-)
+model = dict(backbone=dict(arch='saim-192x4', img_size=96))
 train_dataloader = dict(
     batch_size=32,
     dataset=dict(
@@ -33,5 +22,5 @@ train_dataloader = dict(
 train_cfg = dict(max_iters=1000)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(end=100)
-param_scheduler[1].update(T_max=900, begin=100, end=1000)
+param_scheduler[1].update(begin=100, end=1000)
 default_hooks = dict(checkpoint=dict(interval=500))

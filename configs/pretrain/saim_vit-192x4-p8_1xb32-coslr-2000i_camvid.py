@@ -9,5 +9,5 @@ train_dataloader = dict(
 )
 train_cfg = dict(max_iters=2000)
 param_scheduler = _base_.param_scheduler
-param_scheduler[1].update(T_max=1900, end=2000)
+param_scheduler[1].update(end=2000)
 default_hooks = dict(checkpoint=dict(interval=500))

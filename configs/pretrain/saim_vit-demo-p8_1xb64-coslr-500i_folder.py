@@ -24,9 +24,7 @@ train_dataloader = dict(
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=500)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),
-    dict(
-        type='CosineAnnealingLR', T_max=450, by_epoch=False, begin=50, end=500
-    ),
+    dict(type='CosineAnnealingLR', by_epoch=False, begin=50, end=500),
 ]
 
 default_hooks = dict(

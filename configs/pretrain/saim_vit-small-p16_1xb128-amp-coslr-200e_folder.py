@@ -15,4 +15,4 @@ auto_scale_lr = dict(base_batch_size=128)
 train_cfg = dict(max_epochs=200)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(end=20)
-param_scheduler[1].update(T_max=180, begin=20, end=200)
+param_scheduler[1].update(begin=20, end=200)

@@ -1,7 +1,6 @@
 # What the frozen encoder knows of every patch: one linear layer on the maps of
 # all four blocks. One block alone: model.backbone.out_indices="[3]"
-# model.decode_head.in_channels="[192]" model.decode_head.in_index="[0]"
-# model.decode_head.channels=192
+# model.decode_head.in_channels="[192]"
 _base_ = ['saim-vit-192x4-p8_upernet_1xb8-600i_camvid-240x320.py']
 
 model = dict(
@@ -9,17 +8,9 @@ model = dict(
     neck=None,
     decode_head=dict(
         _delete_=True,
-        type='FCNHead',
+        type='LinearSegHead',
         in_channels=[192] * 4,
-        in_index=[0, 1, 2, 3],
-        input_transform='resize_concat',
-        channels=4 * 192,
-        num_convs=0,
-        concat_input=False,
-        dropout_ratio=0.0,
         num_classes=11,
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss'),
     ),
     auxiliary_head=None,
 )

@@ -13,13 +13,7 @@ _base_ = [
 model = dict(
     data_preprocessor=dict(size=(240, 320)),
     backbone=dict(
-        arch=dict(
-            _delete_=True,
-            embed_dims=192,
-            num_layers=4,
-            num_heads=3,
-            feedforward_channels=768,
-        ),
+        arch='saim-192x4',
         img_size=(240, 320),
         patch_size=8,
         out_indices=[0, 1, 2, 3],

@@ -7,17 +7,9 @@ model = dict(
     neck=None,
     decode_head=dict(
         _delete_=True,
-        type='FCNHead',
+        type='LinearSegHead',
         in_channels=[768] * 4,
-        in_index=[0, 1, 2, 3],
-        input_transform='resize_concat',
-        channels=4 * 768,
-        num_convs=0,
-        concat_input=False,
-        dropout_ratio=0.0,
         num_classes=150,
-        align_corners=False,
-        loss_decode=dict(type='CrossEntropyLoss'),
     ),
     auxiliary_head=None,
 )

@@ -54,6 +54,10 @@ _AUTHORS |= {
 }
 
 
+#: SemAIM's code is SAIM's, but for the encoder's blocks, which are timm's.
+_SEMAIM = {ours: _TIMM.get(ours, theirs) for ours, theirs in _AUTHORS.items()}
+
+
 _HUGGINGFACE = {
     'backbone.cls_token': 'vit.embeddings.cls_token',
     'backbone.pos_embed': 'vit.embeddings.position_embeddings',
@@ -80,11 +84,12 @@ _HUGGINGFACE = {
 
 
 #: Name of a format -> {our name: its name}. ``authors`` is the released code
-#: of the paper, ``timm`` its VisionTransformer (and MAE's), ``huggingface``
-#: the ViTForImageClassification of transformers (and ViTModel, and
-#: ViTMAEForPreTraining).
+#: of the paper, ``semaim`` that of SemAIM, ``timm`` its VisionTransformer (and
+#: MAE's), ``huggingface`` the ViTForImageClassification of transformers (and
+#: ViTModel, and ViTMAEForPreTraining).
 FORMATS = {
     'authors': _AUTHORS,
+    'semaim': _SEMAIM,
     'timm': _TIMM,
     'huggingface': _HUGGINGFACE,
 }
@@ -105,7 +110,7 @@ DECODERS = {
 _FIXED = ('gaussian_blur.weight', 'target_generator.kernel')
 
 
-_PRETRAINING = ('neck.', 'head.predictor', 'head.blocks.')
+_PRETRAINING = ('neck.', 'head.predictor', 'head.blocks.', 'teacher.')
 
 
 def _split(name: str) -> tuple[str, str, str]:
@@ -138,7 +143,8 @@ def to_format(state_dict: dict[str, Tensor], format: str) -> dict[str, Tensor]:
 
     Returns:
         dict[str, Tensor]: What the format has names for; decoder and
-        prediction head stay behind unless it is the authors'.
+        prediction head stay behind unless it is the authors' or SemAIM's, and
+        the moving average always.
 
     Raises:
         ValueError: If it holds weights that are neither.
@@ -159,7 +165,8 @@ def to_format(state_dict: dict[str, Tensor], format: str) -> dict[str, Tensor]:
         elif theirs is not None:
             converted[theirs.format(index) + kind] = value
         elif not name.startswith((*_PRETRAINING, *_FIXED)) or (
-            format == 'authors' and name not in _FIXED
+            format in ('authors', 'semaim')
+            and not name.startswith((*_FIXED, 'teacher.'))
         ):
             unknown.append(name)
     if unknown:
@@ -262,6 +269,7 @@ def detect_format(state_dict: dict[str, Tensor]) -> str:
         return 'mmpretrain'
     for mark, format in (
         ('blocks.0.attn.q.weight', 'authors'),
+        ('query_blocks.0.attn.q.weight', 'semaim'),
         ('blocks.0.attn.qkv.weight', 'timm'),
         ('vit.encoder.layer.0.layernorm_before.weight', 'huggingface'),
         ('encoder.layer.0.layernorm_before.weight', 'huggingface'),

@@ -189,6 +189,8 @@ class UnlabelledImages(CustomDataset):
         return results
 
     def _count_unreadable(self, idx: int, path: str, error: Exception) -> None:
+        if self.unreadable[idx]:
+            return  # another process has just named it
         self.unreadable[idx] = 1
         reason, number = str(error).strip(), int(self.unreadable.sum())
         print_log(
@@ -198,10 +200,14 @@ class UnlabelledImages(CustomDataset):
             level=logging.WARNING,
         )
         if self.report:
-            known = self.report.read_text() if self.report.exists() else ''
-            if f'{path}\t' not in known:
-                with open(self.report, 'a') as file:
-                    file.write(f'{path}\t{reason}\n')
+            try:
+                self._write_report(path, reason)
+            except OSError as failed:  # a full disk stops checkpoints first
+                print_log(
+                    f'{self.report}: not written ({failed})',
+                    logger='current',
+                    level=logging.WARNING,
+                )
         if number > max(10, self.max_corrupt_ratio * len(self)):
             raise TooManyUnreadable(
                 f'train_dataloader.dataset.max_corrupt_ratio='
@@ -210,3 +216,9 @@ class UnlabelledImages(CustomDataset):
                 + (f', listed in {self.report}' if self.report else '')
                 + ', or allow more'
             )
+
+    def _write_report(self, path: str, reason: str) -> None:
+        known = self.report.read_text() if self.report.exists() else ''
+        if f'{path}\t' not in known:
+            with open(self.report, 'a') as file:
+                file.write(f'{path}\t{reason}\n')

@@ -1,8 +1,9 @@
 """The order of the images, and the seeds of their crops."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator, Sized
 from itertools import count
-from typing import Optional
 
 import torch
 from mmengine.dist import get_dist_info, sync_random_seed
@@ -20,7 +21,7 @@ class SeededIndex(int):
 
     key: tuple[int, ...]
 
-    def __new__(cls, index: int, key: tuple[int, ...]) -> 'SeededIndex':
+    def __new__(cls, index: int, key: tuple[int, ...]) -> SeededIndex:
         draw = super().__new__(cls, index)
         draw.key = key
         return draw
@@ -37,6 +38,11 @@ class ReproducibleSampler(Sampler):
     the number of the pass. It yields :class:`SeededIndex`, whose crops
     :class:`~saim_mm.UnlabelledImages` makes reproducible.
 
+    Where training is stands in :attr:`consumed_samples`: how many images of
+    this pass (of all passes, if they are ``infinite``) it has seen, in all
+    processes together. Iteration begins there. Training sets it, as loading
+    processes read ahead of it.
+
     Args:
         dataset (Sized): The dataset.
         shuffle (bool): Defaults to True.
@@ -51,7 +57,7 @@ class ReproducibleSampler(Sampler):
         self,
         dataset: Sized,
         shuffle: bool = True,
-        seed: Optional[int] = None,
+        seed: int | None = None,
         infinite: bool = False,
     ) -> None:
         self.rank, self.world_size = get_dist_info()
@@ -61,29 +67,39 @@ class ReproducibleSampler(Sampler):
         self.infinite = infinite
         self.epoch = 0
         self.num_samples = -(-self.size // self.world_size)
-        self.skipped = 0
+        self.consumed_samples = 0
 
     def __len__(self) -> int:
         """The number of images of an epoch in this process."""
         return self.num_samples
 
+    @property
+    def samples_left(self) -> int:
+        """The number of images of this epoch that this process has yet to see.
+
+        (If there were more processes before, the rest of a division comes
+        again.)
+        """
+        return max(
+            self.num_samples - self.consumed_samples // self.world_size, 0
+        )
+
     def set_epoch(self, epoch: int) -> None:
-        """Choose the pass.
+        """Begin a pass, unless it is under way.
 
         Args:
             epoch (int): Its number, from 0.
         """
-        if not self.infinite:
-            self.epoch = epoch
+        if not self.infinite and epoch != self.epoch:
+            self.epoch, self.consumed_samples = epoch, 0
 
-    def skip(self, num_samples: int) -> None:
-        """Leave out what has been trained already.
+    def state_dict(self) -> dict[str, int]:
+        """Where training is: ``consumed_samples``."""
+        return dict(consumed_samples=self.consumed_samples)
 
-        Args:
-            num_samples (int): How many images of this process the next
-                iteration over this sampler leaves out.
-        """
-        self.skipped = num_samples
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on from a :meth:`state_dict`, of any number of processes."""
+        self.consumed_samples = state['consumed_samples']
 
     def _indices(self, epoch: int) -> list[int]:
         """All images in the order of a pass."""
@@ -95,8 +111,8 @@ class ReproducibleSampler(Sampler):
     def __iter__(self) -> Iterator[SeededIndex]:
         """Yield the draws of this process."""
         total = self.num_samples * self.world_size
-        first = self.rank + self.skipped * self.world_size
-        self.skipped = 0
+        done = self.consumed_samples // self.world_size  # of each process
+        first = self.rank + done * self.world_size
         epoch, indices = -1, []
         for number in count(first, self.world_size):
             if not self.infinite and number >= total:

@@ -1,18 +1,43 @@
 """Loading processes that do not outlive, or end before, their training."""
 
-import ctypes
+from __future__ import annotations
+
+import contextlib
 import os
 import signal
-import sys
-from collections.abc import Callable
-from typing import Optional
+from collections.abc import Callable, Iterator
+from functools import partial
+from multiprocessing.util import Finalize
 
 import torch
-import torch.distributed
+from torch.utils.data import DataLoader
+
+from ..utils.dist import end_with_parent
+
+
+def leave_signals_to_parent(loader: DataLoader) -> DataLoader:
+    """Have the processes of a loader leave signals to the one that trains.
+
+    Clusters send SIGTERM to every process; without its loading processes the
+    training could not save what it has.
+
+    Args:
+        loader (DataLoader): Whose processes have not started. Changed.
+
+    Returns:
+        DataLoader: The same.
+    """
+    finished = torch.zeros(1).share_memory_()
+    # (In processes of multiprocessing nothing of atexit is called.)
+    Finalize(None, finished.fill_, (1,), exitpriority=100)
+    loader.worker_init_fn = partial(
+        worker_init_fn, loader.worker_init_fn, finished
+    )
+    return loader
 
 
 def worker_init_fn(
-    init: Optional[Callable], finished: torch.Tensor, worker: int
+    init: Callable | None, finished: torch.Tensor, worker: int
 ) -> None:
     """Start a loading process, which does not stop before its parent does.
 
@@ -27,11 +52,31 @@ def worker_init_fn(
         if finished.item():
             os._exit(0)
 
-    if sys.platform == 'linux':
-        # PR_SET_PDEATHSIG: or it would outlive a parent that is killed, if
-        # the pipe to it is full.
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+    end_with_parent()  # even if the pipe to it is full
     signal.signal(signal.SIGTERM, stop_if_finished)
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if init is not None:
         init(worker)
+
+
+@contextlib.contextmanager
+def name_files_in_flight(get_dataset: Callable) -> Iterator[None]:
+    """While a training runs: if a loading process dies, say what it read.
+
+    Args:
+        get_dataset (Callable): Returns the dataset.
+
+    Raises:
+        RuntimeError: PyTorch's, with the files that were being read.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if 'DataLoader worker' not in str(error):
+            raise
+        read = getattr(get_dataset(), 'files_in_flight', list)()
+        raise RuntimeError(
+            f'{str(error).strip()} What loading processes were reading: '
+            f'{read or "unknown"}. One of these may be the cause; or memory '
+            '(fewer train_dataloader.num_workers)'
+        ) from error

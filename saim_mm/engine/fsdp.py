@@ -6,7 +6,7 @@ done by PyTorch's ``fully_shard`` and ``torch.distributed.checkpoint``; its
 safetensors form, unlike its own, has no pickles.
 """
 
-from typing import Optional
+from __future__ import annotations
 
 import torch
 from mmengine.config import Config
@@ -31,7 +31,7 @@ def check_fsdp(cfg: Config) -> None:
         cfg (Config): The config.
 
     Raises:
-        ValueError: Naming what does not go run_or_raise_on_all with ``fsdp``.
+        ValueError: Naming what does not go together with ``fsdp``.
     """
     fsdp = cfg.get('fsdp', False)
     if not fsdp:
@@ -104,7 +104,7 @@ def is_sharded(model: nn.Module) -> bool:
 def distribute_state_dict(
     checkpoint: dict,
     model: nn.Module,
-    optimizer: Optional[torch.optim.Optimizer] = None,
+    optimizer: torch.optim.Optimizer | None = None,
 ) -> None:
     """Cut the tensors of an ordinary checkpoint as those of a sharded model.
 
@@ -115,7 +115,7 @@ def distribute_state_dict(
     """
     from torch.distributed.tensor import DTensor, distribute_tensor
 
-    def distribute(value: Tensor, like: Optional[Tensor]) -> Tensor:
+    def distribute(value: Tensor, like: Tensor | None) -> Tensor:
         if not isinstance(like, DTensor) or value.shape != like.shape:
             return value
         return distribute_tensor(

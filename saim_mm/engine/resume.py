@@ -1,150 +1,158 @@
-"""Where a training is, when its epochs have another length than before.
+"""Which checkpoint --resume goes on from."""
 
-Fewer machines make smaller steps, and so more of them in an epoch. MMEngine's
-checkpoints count in steps, also in schedules that are given in epochs.
-"""
+from __future__ import annotations
 
 import contextlib
 import logging
 import re
-import warnings
+import string
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
-from mmengine.dist import (
-    broadcast_object_list,
-    get_world_size,
-    is_main_process,
-)
-from mmengine.optim import OptimWrapper, _ParamScheduler
-from torch.utils.data import DataLoader
+from mmengine.dist import broadcast_object_list, get_world_size
+from mmengine.fileio import join_path
+from mmengine.hooks import CheckpointHook
+from mmengine.runner import CheckpointLoader, Runner
 
-from ..utils.dist import gather_errors
-
-
-def batch_size_of(loader: DataLoader) -> int:
-    """The images of a batch of one process.
-
-    Args:
-        loader (DataLoader): It has no ``batch_size`` if it was given a
-            ``batch_sampler``.
-    """
-    return loader.batch_size or loader.batch_sampler.batch_size
-
-
-def batches_left(loader: DataLoader, done: int) -> int:
-    """How many batches an epoch has, of which some images are left out.
-
-    Args:
-        loader (DataLoader): The loader.
-        done (int): How many images of this process are left out.
-    """
-    if not done:
-        return len(loader)
-    images = max(len(loader.sampler) - done, 0)
-    whole, rest = divmod(images, batch_size_of(loader))
-    return whole + (rest > 0 and not loader.drop_last)
-
-
-def reset_schedules(optim_wrapper: OptimWrapper) -> None:
-    """Set what schedules change back to what they begin with.
-
-    Args:
-        optim_wrapper (OptimWrapper): Its groups are changed in place.
-    """
-    for group in optim_wrapper.param_groups:
-        for key in [key for key in group if key.startswith('initial_')]:
-            group[key.removeprefix('initial_')] = group[key]
-
-
-def replay_schedules(
-    schedulers: list[_ParamScheduler],
-    iterations: int,
-    epochs: int,
-    epoch_length: int,
-) -> None:
-    """Make the steps of new schedulers that training would have made.
-
-    (They have no closed form: each value follows from the one before, and one
-    scheduler's from another's.)
-
-    Args:
-        schedulers (list[_ParamScheduler]): Just built.
-        iterations (int): How many were done.
-        epochs (int): How many of the epochs are over.
-        epoch_length (int): The iterations of an epoch.
-    """
-    with warnings.catch_warnings():
-        # The optimiser makes no step in between.
-        warnings.filterwarnings('ignore', 'Detected call of')
-        for iteration in range(1, iterations + 1):
-            for scheduler in schedulers:
-                if not scheduler.by_epoch:
-                    scheduler.step()
-            if iteration % epoch_length or iteration > epochs * epoch_length:
-                continue
-            for scheduler in schedulers:
-                if scheduler.by_epoch:
-                    scheduler.step()
-
+from ..checkpoint.atomic import backup_path
+from ..utils.dist import gather_errors, run_or_raise_on_all
 
 #: The checkpoint that a signal made.
 INTERRUPTED = 'interrupted.pth'
+#: The file in a work_dir that names the last checkpoint, as MMEngine has it.
+POINTER = 'last_checkpoint'
+#: What MMEngine calls checkpoints unless it is told.
+TEMPLATES = ('epoch_{}.pth', 'iter_{}.pth')
 
 
-def find_checkpoints(work_dir: Union[str, Path]) -> list[Path]:
+def newest_checkpoint(runner: Runner) -> str | None:
+    """The newest checkpoint of a runner's training that is whole.
+
+    Returns:
+        str | None: Its path, the same in all processes; None if none was ever
+        written.
+
+    Raises:
+        ValueError: If there are some, and none is whole.
+        FileNotFoundError: If there are none, though one was written.
+        OSError: If some processes can read it and others cannot.
+    """
+    folder, template = checkpoint_place(runner)
+    return newest_whole(
+        runner.work_dir, check_resumable, runner.logger, folder, template
+    )
+
+
+def checkpoint_place(runner: Runner) -> tuple[str, str]:
+    """The folder and the template of names of a runner's checkpoints."""
+    for hook in runner.hooks:
+        if isinstance(hook, CheckpointHook):
+            folder = hook.out_dir or runner.work_dir
+            # MMEngine appends this when training begins.
+            if folder != runner.work_dir and not hasattr(hook, 'file_backend'):
+                folder = join_path(
+                    folder,
+                    Path(runner.work_dir).name,
+                    backend_args=hook.backend_args,
+                )
+            return str(folder), hook.filename_tmpl
+    return runner.work_dir, TEMPLATES[0]
+
+
+def find_checkpoints(
+    work_dir: str | Path,
+    folder: str | Path | None = None,
+    template: str = TEMPLATES[0],
+) -> list[Path]:
     """The checkpoints of a training, the newest first.
 
     Args:
         work_dir (str | Path): Its folder.
+        folder (str | Path, optional): That of its checkpoints. Defaults to
+            None, the same.
+        template (str): Of their names, beside MMEngine's.
 
     Returns:
         list[Path]: First the one that the file ``last_checkpoint`` names, if
-        it is there; then the others by the time that they were written. One
-        that had stepped aside when the power failed counts.
+        it is there (or, of a folder that was moved, in the one or the other);
+        then the others by the time that they were written. One that had
+        stepped aside when the power failed counts.
     """
-    folder, times = Path(work_dir), {}
-    for path in folder.glob('*.pth*'):
+    folder, times = Path(folder or work_dir), {}
+    names = '|'.join(map(_pattern, (template, *TEMPLATES, INTERRUPTED)))
+    for path in folder.iterdir() if folder.is_dir() else ():
         name = path.name.removesuffix('.old')
-        if (
-            name == INTERRUPTED or re.fullmatch(r'(epoch|iter)_\d+\.pth', name)
-        ) and not (name != path.name and path.with_name(name).exists()):
+        if re.fullmatch(names, name) and not (
+            name != path.name and path.with_name(name).exists()
+        ):
             with contextlib.suppress(FileNotFoundError):  # gone by now
                 times[path] = path.stat().st_mtime_ns
     found = sorted(times, key=times.get, reverse=True)
-    pointer = folder / 'last_checkpoint'
-    if pointer.is_file():
-        # It may be empty, or of a folder that was moved.
-        last = Path(pointer.read_text())
-        names = (last.name, f'{last.name}.old')
-        found.sort(key=lambda path: path.name not in names)
+    last = Path(read_pointer(work_dir))
+    for place in (last, folder / last.name, Path(work_dir, last.name)):
+        for path in (place, backup_path(place)) if last.name else ():
+            if path.exists():
+                others = [p for p in found if p.resolve() != path.resolve()]
+                return [path, *others]
     return found
 
 
-def load_newest(
-    work_dir: Union[str, Path],
-    load: Callable[[str], Any],
+def read_pointer(work_dir: str | Path) -> str:
+    """What ``last_checkpoint`` names; '' if there is none, or it is empty."""
+    path = Path(work_dir, POINTER)
+    return (
+        path.read_text(errors='replace').strip('\0 \n')
+        if path.is_file()
+        else ''
+    )
+
+
+def _pattern(template: str) -> str:
+    """A regular expression for the names that a template makes of numbers."""
+    return ''.join(
+        re.escape(text) + (r' *\d+' if field is not None else '')
+        for text, field, *_ in string.Formatter().parse(template)
+    )
+
+
+def newest_whole(
+    work_dir: str | Path,
+    read: Callable[[str], Any],
     logger: logging.Logger,
-) -> Optional[Path]:
-    """Load the newest checkpoint that is whole, the same in all processes.
+    folder: str | Path | None = None,
+    template: str = TEMPLATES[0],
+) -> str | None:
+    """The newest checkpoint that every process can read.
 
     Args:
         work_dir (str | Path): Its folder, of which the main process's view
             counts.
-        load (Callable): Takes a path, and raises ValueError if it is broken.
-        logger (logging.Logger): Gets the names of broken ones.
+        read (Callable): Takes a path, and raises an error if it is broken.
+        logger (logging.Logger): Gets the names of broken ones, and why.
+        folder (str | Path, optional): As for :func:`find_checkpoints`.
+        template (str): As for :func:`find_checkpoints`.
 
     Returns:
-        Path | None: Which it was; None if there was none.
-
-    Raises:
-        OSError: If some processes can load it and others cannot, or not for
-            the same reason.
+        str | None: As for :func:`newest_checkpoint`, with its errors.
     """
-    for path in shared_checkpoints(work_dir):
-        error, errors = gather_errors(partial(load, str(path)))
+    shared = [None, None]
+
+    def look() -> None:
+        shared[0] = list(
+            map(str, find_checkpoints(work_dir, folder, template))
+        )
+        shared[1] = read_pointer(work_dir)
+        if '://' in shared[1]:
+            shared[0].insert(0, shared[1])
+
+    run_or_raise_on_all(look, main_only=True)
+    broadcast_object_list(shared)
+    found, pointer = shared
+    field = f'work_dir={str(work_dir)!r}'
+    for path in found:
+        error, errors = gather_errors(partial(read, path))
         if not errors:
             return path
         kinds = {text.split(':')[0] for text in errors.values()}
@@ -153,21 +161,44 @@ def load_newest(
             raise OSError(
                 f'{path}: processes {sorted(errors)} of {get_world_size()} '
                 f'cannot load it ({"; ".join(sorted(set(errors.values())))}). '
-                f'work_dir={str(work_dir)!r} must be a folder that all '
-                'machines see; if it is, start again with --resume'
+                f'{field} must be a folder that all machines see; if it is, '
+                'start again with --resume'
             ) from error
-        if not isinstance(error, ValueError):
-            raise error
-        logger.warning(f'Not loaded: {error}')
+        logger.warning(f'Passed over {path}: {error}')
+    if found:
+        raise ValueError(
+            f'{field}: none of its {len(found)} checkpoints can be read (see '
+            'above); to start at the beginning, leave out --resume or set '
+            'another --work-dir'
+        ) from error
+    if pointer:
+        raise FileNotFoundError(
+            f'{field}: its {POINTER} names {pointer!r}, which is gone, and '
+            f'there is no other checkpoint in {str(folder or work_dir)!r}; '
+            f'put it back, or remove {POINTER} to start at the beginning'
+        )
     return None
 
 
-def shared_checkpoints(work_dir: Union[str, Path]) -> list[Path]:
-    """What :func:`find_checkpoints` finds in the main process, for all.
+def check_resumable(path: str) -> None:
+    """Refuse a checkpoint from which no training can go on.
 
     Args:
-        work_dir (str | Path): The folder.
+        path (str): As for MMEngine's ``load_checkpoint``.
+
+    Raises:
+        ValueError: If it is broken, or holds weights alone.
+        OSError: If it cannot be read.
     """
-    found = [find_checkpoints(work_dir) if is_main_process() else None]
-    broadcast_object_list(found)
-    return found[0]
+    checkpoint = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
+    for holder, keys in (
+        (meta, ('epoch', 'iter')),
+        (checkpoint, ('state_dict', 'message_hub')),
+    ):
+        for key in keys:
+            if not isinstance(holder, dict) or key not in holder:
+                raise ValueError(
+                    f'checkpoint={path!r}: has no {key!r}, so no training can '
+                    'go on from it'
+                )

@@ -1,6 +1,6 @@
 """SAIMDecoder: the query stream over the encoder's layers."""
 
-from typing import Optional
+from __future__ import annotations
 
 import torch
 from mmengine.model import BaseModule, ModuleList
@@ -47,12 +47,12 @@ class SAIMDecoder(BaseModule):
     def __init__(
         self,
         arch: dict,
-        depth: Optional[int] = None,
+        depth: int | None = None,
         share_weights: bool = False,
         mix_layers: bool = False,
         widen_factor: float = 1.0,
         with_cp: bool = False,
-        init_cfg: Optional[dict] = None,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         encoder_depth = arch['num_layers']
@@ -127,8 +127,8 @@ class SAIMDecoder(BaseModule):
         self,
         hidden: list[Tensor],
         positions: Tensor,
-        encoder_layers: Optional[ModuleList] = None,
-        mask: Optional[Tensor] = None,
+        encoder_layers: ModuleList | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Run the query stream.
 
@@ -147,7 +147,7 @@ class SAIMDecoder(BaseModule):
             or of the segments before its own.
         """
         if self.depth == 0:
-            return hidden[-1]
+            return hidden[-1][:, -positions.shape[1] :]
         layers = (
             encoder_layers[: self.depth] if self.share_weights else self.layers
         )

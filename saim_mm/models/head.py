@@ -1,6 +1,6 @@
-"""SAIMHead: prediction of the pixels and loss."""
+"""SAIMHead: prediction and loss."""
 
-from typing import Optional
+from __future__ import annotations
 
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS
@@ -13,36 +13,36 @@ from .layers import TransformerBlock, xavier_linear
 
 @MODELS.register_module()
 class SAIMHead(BaseModule):
-    """Predicts the pixels of patches from the query stream (Eq. 6).
+    """Predicts the target of patches from the query stream (Eq. 6).
 
     Args:
         arch (dict): Architecture of the encoder. :class:`~saim_mm.SAIM` fills
-            it in, and the next two.
-        patch_size (int): Side of a patch in pixels.
-        in_channels (int): Channels of the image.
+            it in, and the next.
+        out_channels (int): Channels P of the target.
         predictor (str): 'mlp' (one hidden layer of 4 C channels, GELU),
-            'linear', or 'transformer' (two causal transformer blocks and a
-            linear layer). Defaults to 'mlp'.
+            'linear', 'transformer' (two causal transformer blocks and a
+            linear layer), or 'identity', the query itself, as wide as the
+            target. Defaults to 'mlp'.
         loss (dict, optional): A loss of prediction and target. Defaults to
-            None, ``dict(type='PixelReconstructionLoss', criterion='L2')``:
-            the mean squared error over all patches and pixels. ``'L1'`` is
-            the other criterion.
+            None, that of the target; of pixels
+            ``dict(type='PixelReconstructionLoss', criterion='L2')``: the mean
+            squared error over all patches and pixels. ``'L1'`` is the other
+            criterion.
         init_cfg (dict, optional): MMEngine's initialisation config.
 
     Raises:
         ValueError: If ``predictor`` or the loss is unknown.
     """
 
-    predictors = ('linear', 'mlp', 'transformer')
+    predictors = ('linear', 'mlp', 'transformer', 'identity')
 
     def __init__(
         self,
         arch: dict,
-        patch_size: int,
-        in_channels: int = 3,
+        out_channels: int,
         predictor: str = 'mlp',
-        loss: Optional[dict] = None,
-        init_cfg: Optional[dict] = None,
+        loss: dict | None = None,
+        init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
         check_arg(
@@ -52,16 +52,24 @@ class SAIMHead(BaseModule):
             f'one of {list(self.predictors)}',
         )
         channels = arch['embed_dims']
-        pixels = patch_size**2 * in_channels
         self.blocks = ModuleList()
         if predictor == 'mlp':
             self.predictor = nn.Sequential(
                 nn.Linear(channels, 4 * channels),
                 nn.GELU(),
-                nn.Linear(4 * channels, pixels),
+                nn.Linear(4 * channels, out_channels),
             )
         elif predictor == 'linear':
-            self.predictor = nn.Linear(channels, pixels)
+            self.predictor = nn.Linear(channels, out_channels)
+        elif predictor == 'identity':
+            check_arg(
+                channels == out_channels,
+                'predictor',
+                predictor,
+                f"'mlp' or 'linear': the encoder has {channels} channels, and "
+                f'the target {out_channels}',
+            )
+            self.predictor = nn.Identity()
         else:
             self.blocks.extend(
                 TransformerBlock(
@@ -71,7 +79,8 @@ class SAIMHead(BaseModule):
             )
             # Pre-norm blocks leave their sum un-normalised.
             self.predictor = nn.Sequential(
-                nn.LayerNorm(channels, eps=1e-6), nn.Linear(channels, pixels)
+                nn.LayerNorm(channels, eps=1e-6),
+                nn.Linear(channels, out_channels),
             )
         self.loss_module = self.build_loss(
             loss or dict(type='PixelReconstructionLoss', criterion='L2')
@@ -98,23 +107,30 @@ class SAIMHead(BaseModule):
 
         Args:
             query (Tensor): Normalised query stream in the prediction order,
-                (B, L, C).
+                (B, K, C).
 
         Returns:
-            Tensor: Predicted pixels, (B, L, patch_size ** 2 * in_channels).
+            Tensor: The prediction, (B, K, P).
         """
         for block in self.blocks:
             query = block(query, is_causal=True)
         return self.predictor(query)
 
-    def loss(self, pred: Tensor, target: Tensor) -> Tensor:
+    def loss(
+        self, pred: Tensor, target: Tensor, counted: Tensor | None = None
+    ) -> Tensor:
         """Compare predictions with the target (Eq. 2 and 7).
 
         Args:
-            pred (Tensor): (B, L, P).
-            target (Tensor): (B, L, P), in the same order.
+            pred (Tensor): (B, K, P).
+            target (Tensor): (B, K, P), in the same order.
+            counted (Tensor, optional): bool, (B, K), of which the loss is the
+                mean; losses of mmpretrain take it as their ``mask``. Defaults
+                to None, all.
 
         Returns:
             Tensor: A scalar.
         """
-        return self.loss_module(pred, target)
+        if counted is None:
+            return self.loss_module(pred, target)
+        return self.loss_module(pred, target, counted)

@@ -1,8 +1,9 @@
 """The order in which the patches of an image are predicted."""
 
-from typing import Optional
+from __future__ import annotations
 
 import torch
+from mmengine.registry import MODELS
 from torch import Tensor
 
 from ..utils.check import check_arg
@@ -22,37 +23,72 @@ class PredictionOrder:
     then ``n`` steps after each other are a segment, whose patches are
     predicted in parallel from the segments before.
 
+    And the first ``S`` patches may be a prefix (AIM: El-Nouby et al. 2024,
+    "Scalable Pre-training of Large Autoregressive Image Models"): they and
+    the class token see each other, and are not predicted.
+
     Args:
         indices (Tensor): int64, (B, L). ``indices[b, t]`` is the raster index
             of the patch of image ``b`` that is predicted at step ``t``.
         segment_length (int): Patches n of a segment; divides L. Defaults to 1,
             one patch after the other.
         predicted (int, optional): Number K of patches that are predicted, the
-            last ones. Defaults to None, all L.
+            last ones. Defaults to None, all that are in no prefix.
+        prefix (int | Tensor): Number S of patches in the prefix: one for all
+            images, or int64, (B,), one for each; then K counts as if there
+            were no prefix, and :meth:`counted` says which of the K are behind
+            it. Whole segments. Defaults to 0.
     """
-
-    #: The orders that :meth:`sample` knows.
-    names = ('stochastic', 'raster')
 
     def __init__(
         self,
         indices: Tensor,
         segment_length: int = 1,
-        predicted: Optional[int] = None,
+        predicted: int | None = None,
+        prefix: int | Tensor = 0,
     ) -> None:
-        length = indices.shape[1]
+        behind = indices.shape[1]
+        if isinstance(prefix, int):
+            behind -= prefix
         self.indices = indices
         self.segment_length = segment_length
-        self.predicted = length if predicted is None else predicted
+        self.predicted = behind if predicted is None else predicted
+        self.predicted = min(self.predicted, behind)
+        self.prefix = prefix
 
     @classmethod
-    def from_noise(cls, noise: Tensor) -> 'PredictionOrder':
+    def from_noise(cls, noise: Tensor) -> PredictionOrder:
         """Patch ``i`` precedes patch ``j`` if ``noise[i] < noise[j]``.
 
-        Args:
-            noise (Tensor): (B, L), the paper's vector z.
+        Noise is the paper's vector z, (B, L).
         """
         return cls(noise.argsort(dim=1))
+
+    @classmethod
+    def sample(
+        cls,
+        name: str,
+        batch_size: int,
+        grid: tuple[int, int],
+        device: torch.device,
+        segment_size: int = 1,
+    ) -> PredictionOrder:
+        """Sample an order for every image of a batch.
+
+        Args:
+            name (str): Of an order that looks at no image: 'stochastic',
+                'raster' or another of :mod:`saim_mm.models.orders`.
+            batch_size (int): B.
+            grid (tuple[int, int]): Rows and columns of patches.
+            device (torch.device): Where the images are.
+            segment_size (int): Side, in patches, of the squares that are put
+                in order and predicted whole. Defaults to 1, single patches.
+
+        Raises:
+            ValueError: As :meth:`partition_grid`.
+        """
+        order = MODELS.build(dict(type=name))
+        return order.sample(batch_size, grid, device, segment_size)
 
     @staticmethod
     def partition_grid(grid: tuple[int, int], segment_size: int) -> Tensor:
@@ -85,66 +121,95 @@ class PredictionOrder:
         )
         return patches.transpose(1, 2).reshape(-1, segment_size**2)
 
-    @classmethod
-    def sample(
-        cls,
-        name: str,
-        batch_size: int,
-        grid: tuple[int, int],
-        device: torch.device,
-        segment_size: int = 1,
-    ) -> 'PredictionOrder':
-        """Sample an order for every image of a batch.
-
-        Args:
-            name (str): ``'stochastic'``, a permutation drawn uniformly for
-                each image, or ``'raster'``, row by row.
-            batch_size (int): B.
-            grid (tuple[int, int]): Rows and columns of patches.
-            device (torch.device): Where the images are.
-            segment_size (int): Side, in patches, of the squares that are put
-                in order and predicted whole. Defaults to 1, single patches.
-
-        Raises:
-            ValueError: As :meth:`partition_grid`.
-        """
-        patches = cls.partition_grid(grid, segment_size).to(device)
-        if name == 'stochastic':
-            noise = torch.rand(batch_size, len(patches), device=device)
-            indices = patches[noise.argsort(dim=1)].flatten(1)
-        else:
-            indices = patches.flatten().expand(batch_size, -1)
-        return cls(indices, segment_length=segment_size**2)
-
-    def with_predict_ratio(self, share: float) -> 'PredictionOrder':
+    def with_predict_ratio(self, share: float) -> PredictionOrder:
         """The same order, of which only the last patches are predicted.
 
         Args:
             share (float): Of the patches, more than 0 and at most 1.
         """
         number = max(1, round(share * self.indices.shape[1]))
-        return PredictionOrder(self.indices, self.segment_length, number)
+        return PredictionOrder(
+            self.indices,
+            self.segment_length,
+            min(number, self.predicted),
+            self.prefix,
+        )
+
+    def with_prefix(self, prefix: int | Tensor) -> PredictionOrder:
+        """The same order, of which the first patches are a prefix.
+
+        Args:
+            prefix (int | Tensor): As for the class.
+        """
+        return PredictionOrder(
+            self.indices, self.segment_length, self.predicted, prefix
+        )
+
+    def check(self, length: int) -> None:
+        """Refuse an order of other patches, or one that is none.
+
+        (It waits for the device: not for every step.)
+
+        Args:
+            length (int): Patches L of an image.
+
+        Raises:
+            ValueError: If an image's indices are no permutation of 0 to L - 1,
+                or a prefix leaves nothing to predict.
+        """
+        patches = torch.arange(length, device=self.indices.device)
+        for number, indices in enumerate(self.indices):
+            check_arg(
+                len(indices) == length
+                and torch.equal(indices.sort()[0], patches),
+                f'order.indices[{number}]',
+                indices.tolist(),
+                f'a permutation of 0 to {length - 1}, the raster indices of '
+                'the patches',
+            )
+        prefix = torch.as_tensor(self.prefix)
+        check_arg(
+            bool(((prefix >= 0) & (prefix < length)).all())
+            and bool((prefix % self.segment_length == 0).all()),
+            'order.prefix',
+            prefix.tolist(),
+            f'less than the {length} patches of an image, of which those '
+            'behind it are predicted, and whole segments',
+        )
 
     def select_predicted(self, tokens: Tensor) -> Tensor:
         """Of tokens in the prediction order those that are predicted.
 
         Args:
-            tokens (Tensor): (B, L, C).
-
-        Returns:
-            Tensor: (B, K, C).
+            tokens: (B, L, C); returned are (B, K, C).
         """
         return tokens[:, tokens.shape[1] - self.predicted :]
 
-    def content_mask(self) -> Optional[Tensor]:
+    def counted(self) -> Tensor | None:
+        """Which of the K predictions are behind their image's prefix.
+
+        Returns:
+            Tensor | None: bool, (B, K). None: all.
+        """
+        if isinstance(self.prefix, int):
+            return None
+        length = self.indices.shape[1]
+        step = torch.arange(
+            length - self.predicted, length, device=self.indices.device
+        )
+        return step >= self.prefix.unsqueeze(1)
+
+    def content_mask(self) -> Tensor | None:
         """What the content stream sees (see ``SAIMViT.forward_causal``).
 
         Returns:
             Tensor | None: bool, (T, T) for its T = L + 1 - n tokens, the class
             token first, at (i, j) whether token i sees token j: its own
-            segment and those before. None: tokens 1..i, plain causal.
+            segment, those before, and the prefix; (B, 1, T, T) if each image
+            has its own prefix. None: tokens 1..i, plain causal.
         """
-        if self.segment_length == 1:
+        no_prefix = isinstance(self.prefix, int) and self.prefix == 0
+        if self.segment_length == 1 and no_prefix:
             return None
         token = torch.arange(
             self.indices.shape[1] + 1 - self.segment_length,
@@ -152,9 +217,15 @@ class PredictionOrder:
         )
         # The class token is segment 0.
         segment = (token + self.segment_length - 1) // self.segment_length
-        return segment <= segment.unsqueeze(1)
+        mask = segment <= segment.unsqueeze(1)  # (T, T)
+        if no_prefix:
+            return mask
+        prefix = self.prefix
+        if isinstance(prefix, Tensor):
+            prefix = prefix.reshape(-1, 1, 1, 1)
+        return mask | (token <= prefix)  # token S is the prefix's last patch
 
-    def query_mask(self) -> Optional[Tensor]:
+    def query_mask(self) -> Tensor | None:
         """What the query stream sees of the content stream.
 
         Returns:
@@ -174,10 +245,8 @@ class PredictionOrder:
         """Put tokens that are in raster order in the prediction order.
 
         Args:
-            tokens (Tensor): (B, L, C), or (1, L, C) for all images.
-
-        Returns:
-            Tensor: (B, L, C).
+            tokens: (B, L, C), or (1, L, C) for all images; returned are
+                (B, L, C).
         """
         return tokens.take_along_dim(self.indices.unsqueeze(-1), dim=1)
 
@@ -185,27 +254,28 @@ class PredictionOrder:
         """Put tokens that are in the prediction order in raster order.
 
         Args:
-            tokens (Tensor): (B, L, C).
-
-        Returns:
-            Tensor: (B, L, C).
+            tokens: (B, L, C), as is what is returned.
         """
         return tokens.take_along_dim(
             self.indices.argsort(dim=1).unsqueeze(-1), dim=1
         )
 
-    def masks(self) -> tuple[Tensor, Tensor]:
-        """The paper's two masks (Eq. 3), for looking at: no model needs them.
 
-        Rows and columns are raster indices.
+def literal_masks(order: PredictionOrder) -> tuple[Tensor, Tensor]:
+    """The paper's two masks (Eq. 3), for looking at: no model needs them.
 
-        Returns:
-            tuple[Tensor, Tensor]: bool, (B, L, L). At (i, j) whether patch i
-            sees patch j: as content, itself (and its segment) included, and
-            as query, excluded. (Everything sees the class token.)
-        """
-        step = (
-            self.indices.argsort(dim=1) // self.segment_length
-        )  # of each patch
-        row, column = step.unsqueeze(2), step.unsqueeze(1)
-        return column <= row, column < row
+    Rows and columns are raster indices.
+
+    Returns:
+        tuple[Tensor, Tensor]: bool, (B, L, L). At (i, j) whether patch i
+        sees patch j: as content, itself (its segment, and the prefix)
+        included, and as query, excluded; the query of a patch in the
+        prefix, which is not predicted, sees none. (Everything sees the
+        class token.)
+    """
+    step = order.indices.argsort(dim=1)  # of each patch
+    inside = step < torch.as_tensor(order.prefix).reshape(-1, 1).to(step)
+    segment = step // order.segment_length
+    row, column = segment.unsqueeze(2), segment.unsqueeze(1)
+    content = (column <= row) | inside.unsqueeze(1)
+    return content, (column < row) & ~inside.unsqueeze(2)

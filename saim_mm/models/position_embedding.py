@@ -1,7 +1,9 @@
 """The fixed sine-cosine position embedding."""
 
+from __future__ import annotations
+
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def sincos_position_embedding(
@@ -27,3 +29,14 @@ def sincos_position_embedding(
     return torch.cat(
         [f(a) for a in angles for f in (torch.sin, torch.cos)], dim=1
     ).to(torch.get_default_dtype())
+
+
+def initial_pos_embed(vit: nn.Module) -> Tensor:
+    """The embedding of a SAIMViT's patches, zero for its class token.
+
+    Returns:
+        (1, L + 1, C), or (1, L, C) without a class token.
+    """
+    patches = sincos_position_embedding(vit.patch_resolution, vit.embed_dims)
+    extra = patches.new_zeros(vit.num_extra_tokens, vit.embed_dims)
+    return torch.cat([extra, patches]).unsqueeze(0)

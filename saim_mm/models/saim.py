@@ -1,7 +1,8 @@
 """SAIM: Stochastic Autoregressive Image Modeling (AAAI 2023)."""
 
-from typing import Optional, Union
+from __future__ import annotations
 
+import torch
 from mmengine.dist import get_dist_info
 from mmengine.registry import MODELS
 from mmpretrain.models import BaseSelfSupervisor
@@ -11,6 +12,9 @@ from torch import Tensor, nn
 
 from ..utils.check import check_arg
 from .order import PredictionOrder
+from .orders import Order, build_order
+from .target import Target
+from .teachers import MovingAverageTeacher, View, look
 
 
 @MODELS.register_module()
@@ -21,28 +25,41 @@ class SAIM(BaseSelfSupervisor):
     target_generator <- images`` (Fig. 1).
 
     What follows from the backbone is filled in: ``arch`` of neck and head,
-    ``patch_size`` of head and target generator, ``in_channels`` of the head.
+    ``patch_size`` of the target generator; and what follows from the target:
+    ``out_channels`` of the head, and ``loss`` if it has none.
 
     Args:
         backbone (dict): :class:`SAIMViT`, with class token and final norm.
         neck (dict): :class:`SAIMDecoder`.
         head (dict): :class:`SAIMHead`.
-        target_generator (dict): :class:`SmoothedPatchTarget`.
-        order (str): 'stochastic', a new permutation for every image and step,
-            or 'raster'. Defaults to 'stochastic'.
+        target_generator (dict): :class:`SmoothedPatchTarget`,
+            :class:`FeatureTarget`, :class:`HOGTarget`,
+            :class:`InputEmbeddingTarget`, or one of your own.
+        order (str | dict): 'stochastic', a new permutation for every image and
+            step; 'raster', 'snake', 'spiral', 'center_out', 'checkerboard';
+            :class:`SemanticOrder` (SemAIM); or one of your own. Defaults to
+            'stochastic'.
         segment_size (int): Side, in patches, of the squares that are put in
             order and predicted whole (RandSAC). Defaults to 1: SAIM.
         predict_ratio (float): Share of the patches that are predicted, the
             last ones of the order: those before are context alone, so the
             decoder has less to do (XLNet's partial prediction, Yang et al.
             2019, Sec. 2.3). Defaults to 1.
+        prefix (float | str, optional): Share of the patches, the first of the
+            order, that see each other and are not predicted; or 'random', a
+            number of them drawn for every image and step (AIM's prefix
+            attention, El-Nouby et al. 2024). Defaults to None, no prefix.
+        teacher (dict, optional): What looks at the images for an order or a
+            target that needs it: :class:`MovingAverageTeacher` or
+            :class:`FrozenTeacher`. Defaults to None, the encoder itself.
         pretrained (str, optional): Checkpoint to start from.
         data_preprocessor (dict | nn.Module, optional): Defaults to None,
             mmpretrain's ``SelfSupDataPreprocessor``.
         init_cfg (dict, optional): MMEngine's initialisation config.
 
     Raises:
-        ValueError: If ``order`` is unknown, or the parts do not allow it.
+        ValueError: If an argument is not as above, or the parts do not fit
+            each other.
     """
 
     def __init__(
@@ -51,153 +68,83 @@ class SAIM(BaseSelfSupervisor):
         neck: dict,
         head: dict,
         target_generator: dict,
-        order: str = 'stochastic',
+        order: str | dict = 'stochastic',
         segment_size: int = 1,
         predict_ratio: float = 1.0,
-        pretrained: Optional[str] = None,
-        data_preprocessor: Optional[Union[dict, nn.Module]] = None,
-        init_cfg: Optional[dict] = None,
+        prefix: float | str | None = None,
+        teacher: dict | None = None,
+        pretrained: str | None = None,
+        data_preprocessor: dict | nn.Module | None = None,
+        init_cfg: dict | None = None,
     ) -> None:
-        check_arg(
-            order in PredictionOrder.names,
-            'order',
-            order,
-            f'one of {list(PredictionOrder.names)}',
-        )
+        order = build_order(order)
         backbone = MMPRETRAIN_MODELS.build(backbone)
-        check_arg(
-            backbone.with_cls_token,
-            'backbone.with_cls_token',
-            False,
-            'True in pre-training: the first patch of an order is predicted '
-            'from the class token alone',
-        )
-        check_arg(
-            backbone.final_norm,
-            'backbone.final_norm',
-            False,
-            'True in pre-training: it is the norm before the head',
-        )
+        check_backbone(backbone)
+        if teacher is not None:
+            teacher = MMPRETRAIN_MODELS.build(
+                teacher, default_args=dict(student=backbone)
+            )
+        target = build_target(target_generator, backbone.patch_size)
         arch = dict(arch=backbone.arch_settings)
-        patch = dict(patch_size=backbone.patch_size)
+        out_channels = target.out_channels(backbone, teacher)
         super().__init__(
             backbone=backbone,
             neck={**arch, **neck},
             head={
                 **arch,
-                **patch,
-                'in_channels': backbone.in_channels,
+                'out_channels': out_channels,
+                'loss': target.loss,
                 **head,
             },
-            target_generator={**patch, **target_generator},
+            target_generator=target,
             pretrained=pretrained,
             data_preprocessor=data_preprocessor,
             init_cfg=init_cfg,
         )
-        check_arg(
-            self.neck.depth > 0 or order == 'raster',
-            'order',
-            order,
-            "'raster' if neck.depth=0: without a decoder nothing tells the "
-            'encoder which patch comes next',
-        )
-        check_arg(
-            self.neck.depth > 0 or segment_size == predict_ratio == 1,
-            'neck.depth',
-            0,
-            'more than 0 with segments, or if a part is predicted',
-        )
-        check_arg(
-            isinstance(predict_ratio, (int, float)) and 0 < predict_ratio <= 1,
-            'predict_ratio',
-            predict_ratio,
-            'a share of the patches, more than 0 and at most 1',
-        )
-        check_arg(
-            segment_size == predict_ratio == 1
-            or not getattr(self.head, 'blocks', None),
-            'head.predictor',
-            'transformer',
-            "'linear' or 'mlp' with segments, or if a part is predicted: the "
-            'blocks attend to every patch before',
-        )
         self.order = order
         self.segment_size = segment_size
         self.predict_ratio = predict_ratio
-        PredictionOrder.partition_grid(
-            backbone.patch_resolution, segment_size
-        )  # if it fits
+        self.prefix = prefix
+        self.teacher = teacher
+        self.order_checked = False
+        check_fit(self)
         # Fixed in pre-training; downstream it is trained.
         self.backbone.pos_embed.requires_grad = False
-
-    def sample_order(self, images: Tensor) -> PredictionOrder:
-        """Sample the order in which each image's patches are predicted.
-
-        In distributed training each process draws for all, and takes those of
-        its own images: image j of process r is number j * processes + r. With
-        the same seed everywhere (:class:`~saim_mm.StepSeedHook`) the orders do
-        not depend on the number of processes.
-
-        Args:
-            images (Tensor): (B, 3, H, W).
-
-        Returns:
-            PredictionOrder: Of B images.
-        """
-        rank, processes = get_dist_info()
-        order = PredictionOrder.sample(
-            self.order,
-            len(images) * processes,
-            self.backbone.patch_resolution,
-            images.device,
-            self.segment_size,
-        )
-        return PredictionOrder(
-            order.indices[rank::processes], order.segment_length
-        )
-
-    def predict_patches(
-        self, images: Tensor, order: PredictionOrder
-    ) -> Tensor:
-        """Predict every patch from those before it.
-
-        Args:
-            images (Tensor): (B, 3, H, W), normalised.
-            order (PredictionOrder): The order of the patches.
-
-        Returns:
-            Tensor: (B, K, P), in the prediction order, of the order's last K
-            patches: all L, unless it says otherwise.
-        """
-        hidden, positions = self.backbone(images, order)
-        query = self.neck(
-            hidden,
-            order.select_predicted(positions),
-            self.backbone.layers,
-            order.query_mask(),
-        )
-        return self.head(self.backbone.norm1(query))
+        self._register_load_state_dict_pre_hook(self._start_teacher)
 
     def loss(
         self,
         inputs: Tensor,
-        data_samples: Optional[list[DataSample]] = None,
-        order: Optional[PredictionOrder] = None,
+        data_samples: list[DataSample] | None = None,
+        order: PredictionOrder | None = None,
     ) -> dict[str, Tensor]:
         """Compute the loss of a batch.
 
         Args:
-            inputs (Tensor): (B, 3, H, W), normalised.
-            data_samples (list, optional): Not used.
-            order (PredictionOrder, optional): Defaults to None, a new one.
-
-        Returns:
-            dict[str, Tensor]: The scalar ``loss``.
+            inputs: (B, 3, H, W), normalised.
+            order: None: a new one, with a prefix if ``prefix`` is set.
         """
-        order = order or self.sample_order(inputs)
-        return dict(loss=self.compute_loss(inputs, order))
+        if self.training and isinstance(self.teacher, MovingAverageTeacher):
+            self.teacher.check_updated(self.backbone)
+        view = target = None
+        if self.order.looks or self.target_generator.looks:
+            view = self.look(inputs)
+        if order is None:
+            order = self.sample_prefix(self.sample_order(inputs, view))
+        if not self.order_checked:  # waits for the GPU: once
+            rows, columns = self.backbone.patch_resolution
+            order.check(rows * columns)
+            self.order_checked = True
+        if self.target_generator.looks:
+            target = self.target_generator(inputs, self, view)  # (B, L, P)
+        return dict(loss=self.compute_loss(inputs, order, target))
 
-    def compute_loss(self, images: Tensor, order: PredictionOrder) -> Tensor:
+    def compute_loss(
+        self,
+        images: Tensor,
+        order: PredictionOrder,
+        target: Tensor | None = None,
+    ) -> Tensor:
         """Everything between images and loss; nothing in it is random.
 
         (What torch.compile compiles, see :class:`SAIMRunner`. The order is
@@ -206,16 +153,193 @@ class SAIM(BaseSelfSupervisor):
         Args:
             images (Tensor): (B, 3, H, W), normalised.
             order (PredictionOrder): The order of the patches.
+            target (Tensor, optional): (B, L, P), in raster order. Defaults to
+                None, the target generator's.
 
         Returns:
             Tensor: The loss, a scalar.
         """
         order = order.with_predict_ratio(self.predict_ratio)
-        pred = self.predict_patches(images, order)
-        target = order.select_predicted(
-            order.sort(self.target_generator(images))
+        pred = self.predict_patches(images, order)  # (B, K, P)
+        if target is None:
+            target = self.target_generator(images, self)  # (B, L, P)
+        target = order.select_predicted(order.sort(target))  # (B, K, P)
+        return self.head.loss(pred, target, order.counted())
+
+    def predict_patches(
+        self, images: Tensor, order: PredictionOrder
+    ) -> Tensor:
+        """Predict every patch from those before it.
+
+        Images are (B, 3, H, W), normalised; predictions (B, K, P), in the
+        prediction order, of the order's last K patches: all L, unless it says
+        otherwise.
+        """
+        # N outputs (B, T, C) of T = L + 1 - n tokens, and (B, L, C)
+        hidden, positions = self.backbone(images, order)
+        query = self.neck(
+            hidden,
+            order.select_predicted(positions),
+            self.backbone.layers,
+            order.query_mask(),
+        )  # (B, K, C)
+        return self.head(self.backbone.ln1(query))  # (B, K, P)
+
+    def look(self, images: Tensor) -> View:
+        """What the teacher, or else the encoder, sees of whole images.
+
+        Images are (B, 3, H, W), features (B, L, C), without gradients.
+        """
+        if self.teacher is None:
+            return look(self.backbone, images)
+        return self.teacher(images)
+
+    def sample_order(
+        self,
+        images: Tensor,
+        view: View | None = None,
+        generator: torch.Generator | None = None,
+    ) -> PredictionOrder:
+        """Sample the order in which each image's patches are predicted.
+
+        Args:
+            images (Tensor): (B, 3, H, W), normalised.
+            view (View, optional): What :meth:`look` sees of them. Defaults to
+                None: the order looks itself, if it needs to.
+            generator (torch.Generator, optional): As for :meth:`Order.sample`.
+
+        Returns:
+            PredictionOrder: Of B images; without a prefix.
+        """
+        if view is None and self.order.looks:
+            view = self.look(images)
+        return self.order.sample(
+            len(images),
+            self.backbone.patch_resolution,
+            images.device,
+            self.segment_size,
+            self.order.see(images, view),
+            generator,
         )
-        return self.head.loss(pred, target)
+
+    def sample_prefix(self, order: PredictionOrder) -> PredictionOrder:
+        """Give an order the prefix that training asks for.
+
+        In distributed training random ones are drawn as orders are.
+
+        """
+        if self.prefix is None:
+            return order
+        (batch_size, length), size = order.indices.shape, order.segment_length
+        segments = length // size
+        if self.prefix != 'random':
+            return order.with_prefix(round(self.prefix * segments) * size)
+        rank, processes = get_dist_info()
+        number = torch.randint(
+            1,
+            segments,  # itself excluded: something is left to predict
+            (batch_size * processes,),
+            device=order.indices.device,
+        )
+        return order.with_prefix(number[rank::processes] * size)  # (B,)
+
+    def init_weights(self) -> None:
+        super().init_weights()
+        if isinstance(self.teacher, MovingAverageTeacher):
+            self.teacher.start(self.backbone)
+
+    def _start_teacher(self, state_dict: dict, prefix: str, *args) -> None:
+        """Let a checkpoint without moving average start it as its encoder."""
+        mine, theirs = f'{prefix}teacher.', f'{prefix}backbone.'
+        if not isinstance(self.teacher, MovingAverageTeacher) or any(
+            name.startswith(mine) for name in state_dict
+        ):
+            return
+        for name in [name for name in state_dict if name.startswith(theirs)]:
+            copy = f'{mine}encoder.{name.removeprefix(theirs)}'
+            state_dict[copy] = state_dict[name]
+
+
+def build_target(target_generator: dict, patch_size: int) -> Target:
+    """Build a target, or refuse what is none."""
+    name = target_generator['type']
+    part = MMPRETRAIN_MODELS.get(name) if isinstance(name, str) else name
+    check_arg(
+        isinstance(part, type) and issubclass(part, Target),
+        'target_generator.type',
+        name,
+        "'SmoothedPatchTarget', 'FeatureTarget', 'HOGTarget', "
+        "'InputEmbeddingTarget', or a Target of your own in a module that "
+        'custom_imports names',
+    )
+    return MMPRETRAIN_MODELS.build(
+        {'patch_size': patch_size, **target_generator}
+    )
+
+
+def check_backbone(backbone: nn.Module) -> None:
+    """Refuse a backbone that pre-training cannot use."""
+    check_arg(
+        backbone.with_cls_token,
+        'backbone.with_cls_token',
+        False,
+        'True in pre-training: the first patch of an order is predicted from '
+        'the class token alone',
+    )
+    check_arg(
+        backbone.final_norm,
+        'backbone.final_norm',
+        False,
+        'True in pre-training: it is the norm before the head',
+    )
+
+
+def check_fit(model: SAIM) -> None:
+    """Refuse arguments of a model that do not fit each other."""
+    cells = PredictionOrder.partition_grid(
+        model.backbone.patch_resolution, model.segment_size
+    )
+    order, segments = model.order, len(cells)
+    ratio, prefix = model.predict_ratio, model.prefix
+    check_arg(
+        model.neck.depth > 0
+        or not (order.random or order.looks or type(order).see != Order.see),
+        'order',
+        type(order).__name__,
+        "the same for every image if neck.depth=0, such as 'raster', and not "
+        "'stochastic': without a decoder nothing tells the encoder which "
+        'patch comes next',
+    )
+    check_arg(
+        model.neck.depth > 0 or model.segment_size == 1,
+        'neck.depth',
+        0,
+        'more than 0 with segments',
+    )
+    check_arg(
+        isinstance(ratio, (int, float)) and 0 < ratio <= 1,
+        'predict_ratio',
+        ratio,
+        'a share of the patches, more than 0 and at most 1',
+    )
+    share = isinstance(prefix, (int, float)) and not isinstance(prefix, bool)
+    check_arg(
+        prefix is None
+        or (prefix == 'random' and segments > 1)
+        or (share and 1 <= round(prefix * segments) < segments),
+        'prefix',
+        prefix,
+        f"None, 'random', or a share of the {segments} patches or segments of "
+        'an image that is at least one of them and leaves one to predict',
+    )
+    check_arg(
+        (model.segment_size == ratio == 1 and prefix is None)
+        or not getattr(model.head, 'blocks', None),
+        'head.predictor',
+        'transformer',
+        "'linear' or 'mlp' with segments or a prefix, or if a part is "
+        'predicted: the blocks attend to every patch before',
+    )
 
 
 def is_pretraining(cfg: dict) -> bool:

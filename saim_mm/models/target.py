@@ -1,14 +1,69 @@
-"""SmoothedPatchTarget: what the predictions are compared with."""
+"""What the predictions are compared with: SAIM's pixels, and the base."""
 
-from typing import Optional
+from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..utils.check import check_arg
+from .teachers import View
+from .vit import SAIMViT
+
+
+class Target(BaseModule):
+    """What is predicted for each patch; nothing in it is trained.
+
+    A target of one's own is a subclass, registered in MMEngine's ``MODELS``.
+
+    Args:
+        patch_size (int): Side of a patch in pixels. :class:`~saim_mm.SAIM`
+            fills it in.
+    """
+
+    #: Whether :meth:`forward` needs a view of the images (see ``SAIM.look``).
+    looks = False
+    #: The loss that ``model.head.loss`` is if it is not set.
+    loss = dict(type='PixelReconstructionLoss', criterion='L2')
+
+    def __init__(self, patch_size: int) -> None:
+        super().__init__()
+        self.patch_size = patch_size
+
+    def out_channels(
+        self, backbone: SAIMViT, teacher: nn.Module | None
+    ) -> int:
+        """Channels of the target, and so of the prediction.
+
+        Args:
+            backbone (SAIMViT): The model's encoder.
+            teacher (nn.Module, optional): The model's teacher.
+
+        Returns:
+            int: Those of pixels, unless a subclass says otherwise.
+        """
+        return self.patch_size**2 * backbone.in_channels
+
+    def forward(
+        self,
+        images: Tensor,
+        model: nn.Module | None = None,
+        view: View | None = None,
+    ) -> Tensor:
+        """Compute the target, without gradients.
+
+        Args:
+            images (Tensor): (B, C, H, W), normalised as for the backbone.
+            model (SAIM, optional): The model. Pixels need none.
+            view (View, optional): What its teacher, or its encoder, sees of
+                the images, if that is known already.
+
+        Returns:
+            Tensor: (B, L, :meth:`out_channels`), patches in raster order.
+        """
+        raise NotImplementedError
 
 
 def patchify(images: Tensor, patch_size: int) -> Tensor:
@@ -49,7 +104,7 @@ def unpatchify(
 
 
 @MODELS.register_module()
-class SmoothedPatchTarget(BaseModule):
+class SmoothedPatchTarget(Target):
     """Target of SAIM (Eq. 7): Gaussian blur, patches, normalisation.
 
     Args:
@@ -69,12 +124,11 @@ class SmoothedPatchTarget(BaseModule):
     def __init__(
         self,
         patch_size: int,
-        kernel_size: Optional[int] = 9,
+        kernel_size: int | None = 9,
         sigma: float = 1.0,
         normalize: bool = True,
     ) -> None:
-        super().__init__()
-        self.patch_size = patch_size
+        super().__init__(patch_size)
         self.normalize = normalize
         kernel = None
         if kernel_size is not None:
@@ -137,19 +191,33 @@ class SmoothedPatchTarget(BaseModule):
         return mean, (var + 1e-6).sqrt()
 
     @torch.no_grad()
-    def forward(self, images: Tensor) -> Tensor:
-        """Compute the target.
-
-        Args:
-            images (Tensor): (B, C, H, W), normalised as for the backbone.
-
-        Returns:
-            Tensor: (B, L, p * p * C), in raster order.
-        """
+    def forward(
+        self,
+        images: Tensor,
+        model: nn.Module | None = None,
+        view: View | None = None,
+    ) -> Tensor:
         # Autocast would blur in half precision.
         with torch.autocast(images.device.type, enabled=False):
-            patches = patchify(self.blur(images), self.patch_size)
+            patches = patchify(self.blur(images), self.patch_size)  # (B, L, P)
             if self.normalize:
                 mean, std = self.statistics(patches)
                 patches = (patches - mean) / std
         return patches
+
+
+def pixel_target(model: nn.Module) -> SmoothedPatchTarget:
+    """The target generator of a model that predicts pixels.
+
+    Raises:
+        ValueError: If it predicts something else, of which there is no
+            picture.
+    """
+    target = model.target_generator
+    check_arg(
+        isinstance(target, SmoothedPatchTarget),
+        'model.target_generator',
+        type(target).__name__,
+        'SmoothedPatchTarget to draw predictions: others are no pixels',
+    )
+    return target

@@ -1,21 +1,29 @@
 """SAIMViT: the backbone of pre-training and of every downstream task."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
-from typing import Optional, Union
 
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
 from mmengine.model import ModuleList
 from mmengine.registry import MODELS
 from mmpretrain.models import VisionTransformer
-from mmpretrain.models.utils import resize_pos_embed, to_2tuple
+from mmpretrain.models.utils import resize_pos_embed
 from torch import Tensor, nn
 
-from ..utils.check import check_arg
 from .layers import TransformerBlock
 from .order import PredictionOrder
-from .position_embedding import sincos_position_embedding
-from .vit_arguments import parse_arch, parse_windows
+from .position_embedding import initial_pos_embed
+from .vit_arguments import (
+    check_causal,
+    check_frozen_stages,
+    check_out_type,
+    parse_arch,
+    parse_img_size,
+    parse_out_indices,
+    parse_windows,
+)
 from .vit_state_dict import (
     apply_init_cfg,
     is_pretrained,
@@ -38,67 +46,60 @@ class SAIMViT(VisionTransformer):
     fixed (:class:`~saim_mm.SAIM` freezes it); downstream it is trained.
 
     Args:
-        arch (str | dict): A name from mmpretrain's ``VisionTransformer``
-            ('base', 'large', 'deit-small', ...) or a dict of ``embed_dims``,
-            ``num_layers``, ``num_heads`` and ``feedforward_channels``.
-            Defaults to 'base'.
-        img_size (int | tuple[int, int]): Height and width in pixels, multiples
-            of ``patch_size``. Defaults to 224.
-        patch_size (int): Side of a patch in pixels. Defaults to 16.
-        in_channels (int): Channels of the image. Defaults to 3.
-        out_indices (int | Sequence[int]): Blocks whose output is returned.
-            Defaults to -1, the last.
-        drop_path_rate (float): Stochastic depth rate of the last block; it
-            grows linearly from 0 at the first. Defaults to 0.
-        qkv_bias (bool): Whether queries, keys and values have a bias.
-            Defaults to True.
-        final_norm (bool): Whether a LayerNorm follows the last block. In
-            pre-training that norm is the one before the prediction head, as
-            in the authors' code, so a checkpoint brings it along. Defaults to
-            True.
-        out_type (str): 'cls_token' (B, C), 'featmap' (B, C, rows, columns),
-            'avg_featmap' (B, C) or 'raw' (B, L + 1, C). Defaults to
-            'cls_token'.
-        with_cls_token (bool): Whether there is a class token. Pre-training
-            needs one: it is all that the first patch is predicted from.
-            Defaults to True.
-        frozen_stages (int): How many blocks (and what is before them) are not
-            trained. Defaults to -1, everything is.
-        interpolate_mode (str): How the position embedding is resized to
-            another image size. Defaults to 'bicubic'.
-        with_cp (bool): Whether the backward pass computes each block again
-            rather than keep its activations: less memory, a third more time.
-            Defaults to False.
-        window_size (int): Side, in patches, of the windows that attend within
+        arch: A name of mmpretrain's ('base', 'large', 'deit-small', ...),
+            'saim-mini' or 'saim-192x4' (4 blocks of 96 or 192 channels, for
+            CPUs), or a dict of ``embed_dims``, ``num_layers``, ``num_heads``
+            and ``feedforward_channels``.
+        img_size: Height and width in pixels, multiples of ``patch_size``.
+        patch_size: Side of a patch in pixels.
+        in_channels: Channels of the image.
+        out_indices: Blocks whose output is returned.
+        drop_path_rate: Stochastic depth of the last block, of the first 0.
+        qkv_bias: Whether queries, keys and values have a bias.
+        final_norm: Whether a LayerNorm follows the last block. In pre-training
+            it is the one before the prediction head, as in the authors' code,
+            so a checkpoint brings it along.
+        out_type: 'cls_token' (B, C), 'featmap' (B, C, rows, columns),
+            'avg_featmap' (B, C) or 'raw' (B, L + 1, C).
+        with_cls_token: Whether there is a class token. Pre-training needs one:
+            it is all that the first patch is predicted from.
+        frozen_stages: How many blocks (and what is before them) are not
+            trained; -1: everything is.
+        interpolate_mode: How the position embedding is resized.
+        with_cp: Whether the backward pass computes each block again rather
+            than keep its activations: less memory, a third more time.
+        window_size: Side, in patches, of the windows that attend within
             themselves, in all blocks but ``global_attn_indexes`` (ViTDet: 14).
-            Needs ``with_cls_token=False``. Defaults to 0, every block attends
-            to the whole image.
-        global_attn_indexes (Sequence[int], optional): Blocks that attend to
-            the whole image all the same. Defaults to None, the last block of
-            each quarter.
-        use_rel_pos (bool): Whether every block learns a decomposed relative
-            position bias, which starts at zero. Defaults to False.
-        min_match_ratio (float): Share of the backbone's weights that a
-            checkpoint must have; 0 to load whatever fits. Defaults to 1.
-        init_cfg (dict | list[dict], optional): MMEngine's initialisation
-            config. A checkpoint may be of any format of
-            :mod:`saim_mm.checkpoint.formats`.
+            Needs ``with_cls_token=False``. 0: no windows.
+        global_attn_indexes: Blocks that attend to the whole image all the
+            same; None: the last block of each quarter.
+        use_rel_pos: Whether every block learns a decomposed relative position
+            bias, which starts at zero.
+        min_match_ratio: Share of the backbone's weights that a checkpoint must
+            have; 0 to load whatever fits.
+        init_cfg: MMEngine's initialisation config. A checkpoint may be of any
+            format of :mod:`saim_mm.checkpoint.formats`.
 
-    Raises:
-        ValueError: If an argument is not as above, or if a checkpoint of
-            another architecture or patch size is loaded.
     """
 
+    arch_zoo = {
+        **VisionTransformer.arch_zoo,
+        'saim-mini': dict(
+            embed_dims=96, num_layers=4, num_heads=3, feedforward_channels=384
+        ),
+        'saim-192x4': dict(
+            embed_dims=192, num_layers=4, num_heads=3, feedforward_channels=768
+        ),
+    }
     parse_arch = classmethod(parse_arch)
-    parse_windows = parse_windows
 
     def __init__(
         self,
-        arch: Union[str, dict] = 'base',
-        img_size: Union[int, tuple[int, int]] = 224,
+        arch: str | dict = 'base',
+        img_size: int | tuple[int, int] = 224,
         patch_size: int = 16,
         in_channels: int = 3,
-        out_indices: Union[int, Sequence[int]] = -1,
+        out_indices: int | Sequence[int] = -1,
         drop_path_rate: float = 0.0,
         qkv_bias: bool = True,
         final_norm: bool = True,
@@ -108,38 +109,23 @@ class SAIMViT(VisionTransformer):
         interpolate_mode: str = 'bicubic',
         with_cp: bool = False,
         window_size: int = 0,
-        global_attn_indexes: Optional[Sequence[int]] = None,
+        global_attn_indexes: Sequence[int] | None = None,
         use_rel_pos: bool = False,
         min_match_ratio: float = 1.0,
-        init_cfg: Union[dict, list[dict], None] = None,
+        init_cfg: dict | list[dict] | None = None,
     ) -> None:
-        # As mmpretrain's own variants do, build the parts here: the parent's
-        # blocks cannot attend causally.
+        # The parent's blocks cannot attend causally: build the parts here.
         super(VisionTransformer, self).__init__(init_cfg)
         self.arch_settings = self.parse_arch(arch)
         self.embed_dims = self.arch_settings['embed_dims']
-        self.num_layers = self.arch_settings['num_layers']
+        self.num_layers = depth = self.arch_settings['num_layers']
+        self.img_size = parse_img_size(img_size, patch_size)
+        self.out_indices = parse_out_indices(out_indices, depth)
+        check_out_type(out_type, self.OUT_TYPES, with_cls_token)
+        check_frozen_stages(frozen_stages, depth)
 
-        check_arg(
-            isinstance(patch_size, int) and patch_size > 0,
-            'patch_size',
-            patch_size,
-            'a positive integer',
-        )
         self.patch_size = patch_size
         self.in_channels = in_channels
-        self.img_size = tuple(to_2tuple(img_size))
-        check_arg(
-            len(self.img_size) == 2
-            and all(
-                isinstance(s, int) and s > 0 and s % patch_size == 0
-                for s in self.img_size
-            ),
-            'img_size',
-            img_size,
-            f'a positive multiple of patch_size={patch_size}, or a pair '
-            '(height, width) of such',
-        )
         self.patch_resolution = tuple(s // patch_size for s in self.img_size)
         self.patch_embed = PatchEmbed(
             in_channels=in_channels,
@@ -150,60 +136,33 @@ class SAIMViT(VisionTransformer):
             stride=patch_size,
         )
 
-        check_arg(
-            out_type in self.OUT_TYPES,
-            'out_type',
-            out_type,
-            f'one of {sorted(self.OUT_TYPES)}',
-        )
-        check_arg(
-            with_cls_token or out_type != 'cls_token',
-            'out_type',
-            out_type,
-            "something else than 'cls_token' if with_cls_token=False",
-        )
         self.out_type = out_type
         self.with_cls_token = with_cls_token
         self.num_extra_tokens = int(with_cls_token)
-        self.cls_token = (
-            nn.Parameter(torch.zeros(1, 1, self.embed_dims))
-            if with_cls_token
-            else None
-        )
-        self.pos_embed = nn.Parameter(self.initial_pos_embed())
+        self.cls_token = None
+        if with_cls_token:
+            self.cls_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
+        self.pos_embed = nn.Parameter(initial_pos_embed(self))
         self.interpolate_mode = interpolate_mode
         self.min_match_ratio = min_match_ratio
         register_state_dict_hooks(self)
 
-        indices = (
-            [out_indices]
-            if isinstance(out_indices, int)
-            else list(out_indices)
-        )
-        check_arg(
-            all(-self.num_layers <= i < self.num_layers for i in indices),
-            'out_indices',
-            out_indices,
-            f'indices of the {self.num_layers} blocks',
-        )
-        self.out_indices = [i % self.num_layers for i in indices]
-
-        windows = self.parse_windows(window_size, global_attn_indexes)
+        windows = parse_windows(self, window_size, global_attn_indexes)
         self.whole_image = not any(windows) and not use_rel_pos
+        # Not on the meta device, if that is where the model is built.
+        rates = torch.linspace(0, drop_path_rate, depth, device='cpu')
         self.layers = ModuleList(
             TransformerBlock(
                 self.embed_dims,
                 self.arch_settings['num_heads'],
                 self.arch_settings['feedforward_channels'],
-                drop_path_rate=rate.item(),
+                drop_path_rate=rate,
                 qkv_bias=qkv_bias,
                 with_cp=with_cp,
                 window_size=window,
                 rel_pos_grid=self.patch_resolution if use_rel_pos else None,
             )
-            for rate, window in zip(
-                torch.linspace(0, drop_path_rate, self.num_layers), windows
-            )
+            for rate, window in zip(rates.tolist(), windows)
         )
         self.final_norm = final_norm
         if final_norm:
@@ -215,41 +174,18 @@ class SAIMViT(VisionTransformer):
         self.pre_norm = nn.Identity()
         self.drop_after_pos = nn.Identity()
 
-        check_arg(
-            frozen_stages <= self.num_layers,
-            'frozen_stages',
-            frozen_stages,
-            f'at most the {self.num_layers} blocks',
-        )
         self.frozen_stages = frozen_stages
         if frozen_stages > 0:
             self._freeze_stages()
 
-    def train(self, mode: bool = True) -> 'SAIMViT':
-        """Set the mode; frozen blocks stay in evaluation mode."""
+    def train(self, mode: bool = True) -> SAIMViT:
         super().train(mode)
         if mode and self.frozen_stages > 0:
             self._freeze_stages()
         return self
 
-    def initial_pos_embed(self) -> Tensor:
-        """The sine-cosine embedding, zero for the class token.
-
-        Returns:
-            Tensor: (1, L + 1, C), or (1, L, C) without a class token.
-        """
-        patches = sincos_position_embedding(
-            self.patch_resolution, self.embed_dims
-        )
-        extra = patches.new_zeros(self.num_extra_tokens, self.embed_dims)
-        return torch.cat([extra, patches]).unsqueeze(0)
-
     def init_weights(self) -> None:
-        """Initialise as the authors do, then as ``init_cfg`` says.
-
-        Raises:
-            ValueError: If the weights of a checkpoint are not this backbone's.
-        """
+        """Initialise as the authors do, then as ``init_cfg`` says."""
         given, self.init_cfg = self.init_cfg, None
         first = not self.is_init
         try:
@@ -266,33 +202,31 @@ class SAIMViT(VisionTransformer):
             if self.with_cls_token:
                 nn.init.normal_(self.cls_token, std=0.02)
             with torch.no_grad():
-                self.pos_embed.copy_(self.initial_pos_embed())
+                self.pos_embed.copy_(initial_pos_embed(self))
         apply_init_cfg(self, configs)
 
     def forward(
-        self, x: Tensor, order: Optional[PredictionOrder] = None
-    ) -> Union[tuple[Tensor, ...], tuple[list[Tensor], Tensor]]:
+        self, x: Tensor, order: PredictionOrder | None = None
+    ) -> tuple[Tensor, ...] | tuple[list[Tensor], Tensor]:
         """Encode images.
 
         Args:
-            x (Tensor): (B, in_channels, H, W). Without an order of any size:
-                it is padded to whole patches below and on the right, and the
+            x: (B, in_channels, H, W). Without an order of any size: it is
+                padded to whole patches below and on the right, and the
                 position embedding is interpolated.
-            order (PredictionOrder, optional): Encode causally in this order
-                (pre-training). Defaults to None: every token sees every token
-                (downstream).
+            order: Encode causally in this order (pre-training). None: every
+                token sees every token (downstream).
 
         Returns:
-            tuple: Without an order, one output of ``out_type`` for each of
+            Without an order, one output of ``out_type`` for each of
             ``out_indices``. With an order, see :meth:`forward_causal`.
         """
         if order is not None:
             return self.forward_causal(x, order)
         x, grid = self.patch_embed(x)  # (B, L, C), rows and columns
         if self.with_cls_token:
-            x = torch.cat(
-                [self.cls_token.expand(x.shape[0], -1, -1), x], dim=1
-            )
+            cls_token = self.cls_token.expand(len(x), -1, -1)
+            x = torch.cat([cls_token, x], dim=1)  # (B, L + 1, C)
         x = x + resize_pos_embed(
             self.pos_embed,
             self.patch_resolution,
@@ -309,40 +243,6 @@ class SAIMViT(VisionTransformer):
                 outputs.append(self._format_output(x, grid))
         return tuple(outputs)
 
-    def check_layer(self, layer: int) -> None:
-        """Refuse a block that there is not.
-
-        Raises:
-            ValueError: If ``layer`` is not a block's index, from 0 or from
-                the end with -1.
-        """
-        depth = self.num_layers
-        check_arg(
-            isinstance(layer, int) and -depth <= layer < depth,
-            'layer',
-            layer,
-            f'one of the {depth} blocks, 0 to {depth - 1}',
-        )
-
-    def layer_output(self, x: Tensor, layer: int, out_type: str) -> Tensor:
-        """Encode images as :meth:`forward`, for one block's output.
-
-        Args:
-            x (Tensor): (B, in_channels, H, W).
-            layer (int): The block, from 0, or from the end with -1.
-            out_type (str): As for the class.
-
-        Returns:
-            Tensor: The output, of ``out_type``.
-        """
-        self.check_layer(layer)
-        usual = self.out_type, self.out_indices
-        self.out_type, self.out_indices = out_type, [layer % self.num_layers]
-        try:
-            return self(x)[0]
-        finally:
-            self.out_type, self.out_indices = usual
-
     def forward_causal(
         self, images: Tensor, order: PredictionOrder
     ) -> tuple[list[Tensor], Tensor]:
@@ -356,30 +256,17 @@ class SAIMViT(VisionTransformer):
         segment, each of which sees its own segment too.)
 
         Args:
-            images (Tensor): (B, in_channels, H, W), of size ``img_size``.
-            order (PredictionOrder): The order of the L patches.
+            images: (B, in_channels, H, W), of size ``img_size``.
+            order: The order of the L patches.
 
         Returns:
-            tuple: The output of every block, a list of (B, L + 1 - n, C), and
-            the position embedding of the patch predicted at each step,
-            (B, L, C).
+            The output of every block, (B, L + 1 - n, C) each, and the position
+            embedding of the patch predicted at each step, (B, L, C).
 
         Raises:
-            ValueError: If the images are not of size ``img_size``, or the
-                backbone attends in windows.
+            ValueError: As :func:`~.vit_arguments.check_causal`.
         """
-        if not self.whole_image:
-            raise ValueError(
-                'backbone.window_size and backbone.use_rel_pos must be left '
-                'out in pre-training: every block attends causally to the '
-                'whole image'
-            )
-        if tuple(images.shape[-2:]) != self.img_size:
-            raise ValueError(
-                f'backbone.img_size={self.img_size}: the images arrive as '
-                f'{tuple(images.shape[-2:])} (height, width); set img_size to '
-                'that, or the crop in the pipeline to img_size'
-            )
+        check_causal(self, images)
         cls_position, positions = self.pos_embed.split(
             [1, self.pos_embed.shape[1] - 1], dim=1
         )

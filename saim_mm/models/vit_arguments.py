@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from torch import nn
+from mmpretrain.models.utils import to_2tuple
+from torch import Tensor, nn
 
 from ..utils.check import check_arg
 
@@ -34,6 +35,129 @@ def parse_arch(cls: type, arch: str | dict) -> dict:
         'a multiple of 4 (2-D sine-cosine position embedding)',
     )
     return dict(arch)
+
+
+def parse_img_size(
+    img_size: int | tuple[int, int], patch_size: int
+) -> tuple[int, int]:
+    """Height and width in pixels, of whole patches."""
+    check_arg(
+        isinstance(patch_size, int) and patch_size > 0,
+        'patch_size',
+        patch_size,
+        'a positive integer',
+    )
+    sides = tuple(to_2tuple(img_size))
+    check_arg(
+        len(sides) == 2
+        and all(
+            isinstance(s, int) and s > 0 and s % patch_size == 0 for s in sides
+        ),
+        'img_size',
+        img_size,
+        f'a positive multiple of patch_size={patch_size}, or a pair (height, '
+        'width) of such',
+    )
+    return sides
+
+
+def parse_out_indices(
+    out_indices: int | Sequence[int], depth: int
+) -> list[int]:
+    """Indices of blocks, from 0."""
+    if isinstance(out_indices, int):
+        out_indices = [out_indices]
+    check_arg(
+        isinstance(out_indices, Sequence)
+        and not isinstance(out_indices, str)
+        and all(
+            isinstance(i, int) and -depth <= i < depth for i in out_indices
+        ),
+        'out_indices',
+        out_indices,
+        f'indices of the {depth} blocks',
+    )
+    return [i % depth for i in out_indices]
+
+
+def check_out_type(
+    out_type: str, known: set[str], with_cls_token: bool
+) -> None:
+    """Refuse an output that there is not."""
+    check_arg(
+        out_type in known, 'out_type', out_type, f'one of {sorted(known)}'
+    )
+    check_arg(
+        with_cls_token or out_type != 'cls_token',
+        'out_type',
+        out_type,
+        "something else than 'cls_token' if with_cls_token=False",
+    )
+
+
+def check_frozen_stages(frozen_stages: int, depth: int) -> None:
+    """Refuse to freeze more blocks than there are."""
+    check_arg(
+        frozen_stages <= depth,
+        'frozen_stages',
+        frozen_stages,
+        f'at most the {depth} blocks',
+    )
+
+
+def check_causal(vit: nn.Module, images: Tensor) -> None:
+    """Refuse what cannot attend causally in an order.
+
+    Raises:
+        ValueError: If the images are not of size ``img_size``, or the backbone
+            attends in windows.
+    """
+    if not vit.whole_image:
+        raise ValueError(
+            'backbone.window_size and backbone.use_rel_pos must be left out '
+            'in pre-training: every block attends causally to the whole image'
+        )
+    if tuple(images.shape[-2:]) != vit.img_size:
+        raise ValueError(
+            f'backbone.img_size={vit.img_size}: the images arrive as '
+            f'{tuple(images.shape[-2:])} (height, width); set img_size to '
+            'that, or the crop in the pipeline to img_size'
+        )
+
+
+def check_layer(vit: nn.Module, layer: int) -> None:
+    """Refuse a block that there is not.
+
+    Raises:
+        ValueError: If ``layer`` is not a block's index, from 0 or from the end
+            with -1.
+    """
+    depth = vit.num_layers
+    check_arg(
+        isinstance(layer, int) and -depth <= layer < depth,
+        'layer',
+        layer,
+        f'one of the {depth} blocks, 0 to {depth - 1}',
+    )
+
+
+def layer_output(
+    vit: nn.Module, x: Tensor, layer: int, out_type: str
+) -> Tensor:
+    """One block's output of a SAIMViT, whatever its ``out_indices`` are.
+
+    Args:
+        x: (B, in_channels, H, W).
+        layer: The block, from 0, or from the end with -1.
+        out_type: As for the class.
+    """
+    check_layer(vit, layer)
+    usual = vit.out_type, vit.out_indices
+    vit.out_type, vit.out_indices = out_type, [layer % vit.num_layers]
+    try:
+        return vit(x)[0]
+    finally:
+        vit.out_type, vit.out_indices = usual
 
 
 def parse_windows(

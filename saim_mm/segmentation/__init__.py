@@ -20,5 +20,6 @@ except PackageNotFoundError:
     utils.MODULE2PACKAGE['mmseg'] = 'mmseg'
 
 from .image_label_folders import ImageLabelFolders, LoadCheckedAnnotations  # noqa: E402
+from .linear_head import LinearSegHead  # noqa: E402
 
-__all__ = ['ImageLabelFolders', 'LoadCheckedAnnotations']
+__all__ = ['ImageLabelFolders', 'LinearSegHead', 'LoadCheckedAnnotations']

@@ -1,6 +1,12 @@
 """Says in one line what is missing when a toolbox is not installed."""
 
+import contextlib
 import importlib
+import io
+import logging
+import sys
+import warnings
+from collections.abc import Iterator
 
 INSTALL = {
     'mmengine': "pip install 'saim_mm[onedl]'",
@@ -12,23 +18,49 @@ INSTALL = {
 }
 
 
+@contextlib.contextmanager
+def quietly() -> Iterator[None]:
+    """Keep off standard output what the toolboxes say when imported.
+
+    Whatever they print (of operators that are not compiled, of data sets of
+    others) goes to Python's log, at level DEBUG.
+    """
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said), warnings.catch_warnings():
+            warnings.filterwarnings('ignore', 'Fail to import')
+            yield
+    finally:
+        for line in said.getvalue().splitlines():
+            logging.getLogger('saim_mm').debug(line)
+        # MMEngine's logger took hold of what was standard output.
+        module = sys.modules.get('mmengine.logging')
+        for logger in (
+            module.MMLogger._instance_dict.values() if module else ()
+        ):
+            for handler in logger.handlers:
+                if getattr(handler, 'stream', None) is said:
+                    handler.setStream(sys.stdout)
+
+
 def require(module: str, needed_by: str) -> None:
     """Import a module, or say how to install it.
 
     Args:
-        module (str): A key of :data:`INSTALL`, such as ``'mmdet'``.
+        module (str): Of a toolbox of :data:`INSTALL`, as ``'mmdet.apis'``.
         needed_by (str): What the user asked for, named in the message.
 
     Raises:
         ImportError: If ``module`` cannot be imported.
     """
     try:
-        importlib.import_module(module)
+        with quietly():
+            importlib.import_module(module)
     except ImportError as error:
         raise ImportError(
             f'{needed_by} needs {module}, which cannot be '
             f'imported ({error}). To install it: '
-            f'{INSTALL[module]}'
+            f'{INSTALL[module.split(".")[0]]}'
         ) from error
     except TypeError as error:
         # mmpretrain subclasses what transformers 5 no longer has, as soon as

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..models.vit import SAIMViT
+from ..models.vit_arguments import check_layer
 from ..utils.check import check_arg
 from .figures import normalize, point_to_patch, show
 
@@ -104,7 +105,7 @@ def draw_attention(
         ValueError: If a point is outside the image, or there is no such
             block or head.
     """
-    vit.check_layer(layer)
+    check_layer(vit, layer)
     number_of_heads = vit.layers[layer].attn.num_heads
     if heads is None:
         heads = range(number_of_heads)
@@ -131,7 +132,7 @@ def draw_attention(
             1.5 * (len(columns) + 1),
             (1.5 * size[0] / size[1] + 0.2) * len(points),
         ),
-        format='constrained',
+        layout='constrained',
     )
     axes = figure.subplots(len(points), len(columns) + 1, squeeze=False)
     for line, (x, y), index in zip(axes, points, indices):

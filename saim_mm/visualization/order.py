@@ -10,9 +10,9 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
-from ..models.order import PredictionOrder
+from ..models.order import PredictionOrder, literal_masks
 from ..models.saim import SAIM
-from ..models.target import patchify, unpatchify
+from ..models.target import patchify, pixel_target, unpatchify
 from ..utils.check import check_arg
 from .figures import point_to_patch, show, to_array
 
@@ -40,9 +40,9 @@ def draw_order(
     size = tuple(image.shape[1:])
     rows, columns = (s // patch_size for s in size)
     index = point_to_patch(point, size, patch_size)
-    content, query = (mask[0].cpu() for mask in order.masks())
+    content, query = (mask[0].cpu() for mask in literal_masks(order))
     step = order.indices[0].argsort().cpu()
-    figure = Figure(figsize=(12, 3.4), format='constrained')
+    figure = Figure(figsize=(12, 3.4), layout='constrained')
     axes = figure.subplots(1, 4)
 
     show(axes[0], image, 'the order, dark to light')
@@ -111,11 +111,12 @@ def generate(
         the patches given, then with one more each time.
 
     Raises:
-        ValueError: If ``given`` is not as above.
+        ValueError: If ``given`` is not as above, or the model predicts no
+            pixels.
     """
     mean = model.data_preprocessor.mean
     std = model.data_preprocessor.std
-    target = model.target_generator
+    target = pixel_target(model)
     size = target.patch_size
     inputs = (image.unsqueeze(0).to(mean.device) - mean) / std
     patches = patchify(inputs, size)

@@ -5,6 +5,7 @@ from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..models.vit import SAIMViT
+from ..models.vit_arguments import layer_output
 from ..utils.check import check_arg
 from .figures import normalize, show
 
@@ -58,11 +59,11 @@ def draw_pca(vit: SAIMViT, images: Tensor, layer: int = -1) -> Figure:
     Raises:
         ValueError: If there is no such block.
     """
-    features = vit.layer_output(normalize(images), layer, 'featmap')
+    features = layer_output(vit, normalize(images), layer, 'featmap')
     height, width = images.shape[2:]
     figure = Figure(
         figsize=(1.6 * len(images), 3.4 * height / width),
-        format='constrained',
+        layout='constrained',
     )
     axes = figure.subplots(2, len(images), squeeze=False)
     for column, image, colours in zip(axes.T, images, pca_to_rgb(features)):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..models.order import PredictionOrder
 from ..models.saim import SAIM
-from ..models.target import patchify, unpatchify
+from ..models.target import patchify, pixel_target, unpatchify
 from .figures import show
 
 
@@ -31,12 +31,15 @@ def reconstruct(
     Returns:
         tuple[Tensor, Tensor]: The blurred images and the predicted ones,
         pixels as in ``images``.
+
+    Raises:
+        ValueError: If the model predicts no pixels.
     """
+    target = pixel_target(model)
     mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
     inputs = (images.to(mean.device) - mean) / std
     order = order or model.sample_order(inputs)
     patches = order.unsort(model.predict_patches(inputs, order))
-    target = model.target_generator
     blurred = target.blur(inputs)
     if target.normalize:
         patch_mean, patch_std = target.statistics(
@@ -100,7 +103,7 @@ def draw_reconstructions(
     """
     own = (
         "\n(each patch's own\nmean and contrast)"
-        if model.target_generator.normalize
+        if pixel_target(model).normalize
         else ''
     )
     rows: list[tuple[str, Tensor]] = [('original', images)]
@@ -121,7 +124,7 @@ def draw_reconstructions(
         rows += [('MAE is shown', shown), (f'MAE predicts{own}', predicted)]
     figure = Figure(
         figsize=(1.3 * len(images) + 1.8, 1.4 * len(rows)),
-        format='constrained',
+        layout='constrained',
     )
     with matplotlib.rc_context({'font.size': 9}):
         axes = figure.subplots(len(rows), len(images), squeeze=False)

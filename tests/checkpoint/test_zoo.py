@@ -99,7 +99,7 @@ def test_shipped_weights(name, photos):
     for which in (model, untrained):
         torch.manual_seed(0)
         with torch.no_grad():
-            order = which.draw_order(inputs)
+            order = which.sample_order(inputs)
             losses.append(which.compute_loss(inputs, order).item())
     assert losses[0] < 0.7 * losses[1], losses
     assert (zoo.WEIGHTS / f'{name}.safetensors').stat().st_size < 10e6

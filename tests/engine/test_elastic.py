@@ -71,6 +71,24 @@ def test_one_of_two_is_killed(forty_images, tmp_path, monkeypatch):  # noqa: F81
     )
 
 
+def test_torchrun_is_killed(forty_images, tmp_path):
+    """By kill -9, which it cannot pass on; then it is started again."""
+    cfg = config(forty_images, tmp_path, iters=60, workers=1)
+    path = write(cfg, tmp_path / 'config.py', 4)
+    run = tmp_path / 'run'
+    process = start_two(path, run, '--resume')
+    wait_for_another(process, run)
+    last = worker(run)
+    process.kill()
+    process.wait()
+    limit = time.time() + 20
+    while Path(f'/proc/{last}').exists():
+        assert time.time() < limit, 'it trains on'
+        time.sleep(0.1)
+    assert not (run / 'iter_60.pth').exists()
+    assert start_two(path, run, '--resume').wait(240) == 0
+
+
 def test_a_machine_is_lost(forty_images, tmp_path, monkeypatch):  # noqa: F811
     """Of two, here two of torchrun; the other one goes on alone."""
     path = write(
@@ -122,10 +140,11 @@ def test_one_goes_on_from_two(forty_images, tmp_path):  # noqa: F811
     wait_for_another(process, run)
     process.send_signal(signal.SIGTERM)
     process.wait(120)
-    meta = load_from_local(run / 'interrupted.pth')['meta']
-    assert meta['epoch_length'] == 6 and meta['images_per_step'] == 6
+    checkpoint = load_from_local(run / 'interrupted.pth')
+    meta, progress = checkpoint['meta'], checkpoint['progress']
+    assert progress['epoch_length'] == 6 and progress['images_per_step'] == 6
     done = (meta['iter'] - meta['epoch'] * 6) * 6
-    assert meta['images_of_epoch'] == done
+    assert progress['consumed_samples'] == done
     assert start(path, run, '--resume').wait(240) == 0
     log = (tmp_path / 'run.log').read_text()
     assert 'A step now has 3 images; before, it had 6' in log

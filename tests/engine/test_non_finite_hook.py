@@ -87,22 +87,26 @@ def test_skip_too_often(images, tmp_path):
         run(images, tmp_path, [1, 2, 4], policy='skip', max_times=2)
 
 
-def test_restore(images, tmp_path):
+@pytest.mark.parametrize('out_dir', [None, 'out'])
+def test_restore(images, tmp_path, out_dir):
     """Weights and optimiser are those of the last checkpoint."""
     cfg = config(images, tmp_path / 'run', iters=5)
     cfg.default_hooks.non_finite.policy = 'restore'
-    cfg.default_hooks.checkpoint.update(interval=2, max_keep_ckpts=-1)
+    cfg.default_hooks.checkpoint.update(
+        interval=2,
+        max_keep_ckpts=-1,
+        out_dir=out_dir and str(tmp_path / out_dir),
+    )
+    folder = tmp_path / (out_dir or '') / 'run'
     runner = train(
         cfg, hooks=[dict(type='Spoil', iterations=[4], gradient=True)]
     )
     assert runner.iter == 5
     assert_same(
-        weights(tmp_path / 'run/iter_2.pth'),
-        weights(tmp_path / 'run/iter_4.pth'),
+        weights(folder / 'iter_2.pth'),
+        weights(folder / 'iter_4.pth'),
     )
-    first, second = (
-        load_from_local(tmp_path / f'run/iter_{n}.pth') for n in (2, 4)
-    )
+    first, second = (load_from_local(folder / f'iter_{n}.pth') for n in (2, 4))
     states = [
         checkpoint['optimizer']['state'] for checkpoint in (first, second)
     ]

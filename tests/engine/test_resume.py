@@ -1,14 +1,13 @@
 """Training goes on as if nothing had happened."""
 
 import copy
-import random
+import re
 import signal
-import time
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import assert_same, config, start, train, weights
+from helpers import assert_same, config, train, weights
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -18,7 +17,6 @@ from saim_mm.checkpoint import atomic
 from saim_mm.checkpoint.atomic import commit
 from saim_mm.checkpoint.loader import load_from_local
 from saim_mm.datasets.sampler import SeededIndex
-from saim_mm.engine.hooks import checkpoint_hook
 from saim_mm.engine.resume import find_checkpoints
 
 
@@ -62,7 +60,8 @@ def test_draws():
     stream = [(int(d), d.key) for d, _ in zip(endless, range(25))]
     assert [i for i, _ in stream[:10]] == [i for i, _ in passes[0]]
     assert sorted(i for i, _ in stream[10:20]) == list(data)
-    endless.skip(7)
+    endless.load_state_dict(dict(consumed_samples=7))
+    assert endless.state_dict() == dict(consumed_samples=7)
     assert [(int(d), d.key) for d, _ in zip(endless, range(18))] == stream[7:]
 
     parts = []
@@ -163,8 +162,9 @@ def test_steps_of_another_size(images, tmp_path, iteration):
         )
         with pytest.raises(SystemExit, match='143'):
             train(cfg, hooks=[hook])
-    last = load_from_local(find_checkpoints(cfg.work_dir)[0])['meta']
-    assert last['epoch_length'] == 5 and last['images_per_step'] == 4
+    checkpoint = load_from_local(find_checkpoints(cfg.work_dir)[0])
+    last, progress = checkpoint['meta'], checkpoint['progress']
+    assert progress['epoch_length'] == 5 and progress['images_per_step'] == 4
 
     def rates(work_dir, resume=False):
         """Of every iteration; 23 images, 2 at a time, are 11 of an epoch."""
@@ -212,17 +212,125 @@ def test_what_is_kept(images, tmp_path):
     assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_8.pth')
 
 
-@pytest.mark.parametrize('pointer', ['', 'gone/iter_9.pth', None])
+def resumed_at(cfg):
+    """The first iteration of a training that is resumed."""
+    train(cfg, True, [dict(type='NoteRates')])
+    return min(NoteRates.rates, default=cfg.train_cfg.max_iters)
+
+
+def texts(work_dir):
+    """All logs of a folder."""
+    return '\n'.join(path.read_text() for path in work_dir.glob('*/*.log'))
+
+
+def not_whole(path):
+    """Files of the name of a checkpoint, and what is said of them."""
+    content = path.read_bytes()
+    weights_alone = path.with_name('weights.pth')
+    torch.save(dict(state_dict={}), weights_alone)
+    a_list = path.with_name('list.pth')
+    torch.save([1, 2], a_list)
+    return {
+        content[:-1000]: 'truncated',
+        b'': '',
+        weights_alone.read_bytes(): "has no 'epoch', so no training can go",
+        a_list.read_bytes(): "has no 'epoch', so no training can go",
+    }
+
+
+@pytest.mark.parametrize('pointer', ['', '\0' * 9, 'gone/iter_9.pth', None])
 def test_the_last_whole_checkpoint_is_found(images, tmp_path, pointer):
-    cfg = config(images, tmp_path, iters=4)
+    """Whatever is wrong with newer ones: each is named, with the reason."""
+    cfg = config(images, tmp_path, iters=3)
+    cfg.default_hooks.checkpoint.max_keep_ckpts = -1
     straight = train(cfg)
-    broken = tmp_path / 'iter_4.pth'
-    broken.write_bytes(broken.read_bytes()[:-1000])
+    broken = tmp_path / 'iter_3.pth'
+    kinds = not_whole(broken)
+    for number, content in enumerate(kinds, 3):
+        (tmp_path / f'iter_{number}.pth').write_bytes(content)
+    (tmp_path / f'iter_{number + 1}.pth').mkdir()
+    (tmp_path / 'last_checkpoint').unlink()
     if pointer is not None:
         (tmp_path / 'last_checkpoint').write_text(pointer)
-    resumed = train(cfg, True)
+    resumed = train(cfg, True, [dict(type='NoteRates')])
+    assert list(NoteRates.rates) == [2]
     assert_same(straight.model.state_dict(), resumed.model.state_dict())
-    assert_same(weights(tmp_path / 'iter_4.pth'), straight.model.state_dict())
+    assert_same(weights(broken), straight.model.state_dict())
+    log = texts(tmp_path)
+    for number, reason in enumerate(kinds.values(), 3):
+        assert re.search(f'Passed over .*/iter_{number}.pth: .*{reason}', log)
+    assert f'Resumed from the last checkpoint, {tmp_path}/iter_2.pth' in log
+
+
+def test_none_is_whole(images, tmp_path):
+    """To start anew is not what was asked for, and would overwrite them."""
+    (tmp_path / 'iter_7.pth').write_bytes(b'broken')
+    with pytest.raises(ValueError, match="work_dir='.*': none of its 1 check"):
+        train(config(images, tmp_path, iters=1), True)
+    assert (tmp_path / 'iter_7.pth').read_bytes() == b'broken'
+
+
+def test_the_pointed_one_is_gone(images, tmp_path):
+    (tmp_path / 'last_checkpoint').write_text('/elsewhere/iter_7.pth')
+    with pytest.raises(
+        FileNotFoundError,
+        match="work_dir='.*': its last_checkpoint names '/elsewhere/iter_7.pt",
+    ):
+        train(config(images, tmp_path, iters=1), True)
+    assert not list(tmp_path.glob('*.pth'))
+
+
+def test_a_whole_one_of_something_else(images, tmp_path):
+    """It is not passed over, because it is not the one that is wrong."""
+    cfg = config(images, tmp_path, iters=2)
+    train(cfg)
+    cfg.model.backbone.arch.num_layers = 2
+    cfg.train_cfg.max_iters = 3
+    with pytest.raises(ValueError, match='checkpoint has 4 blocks'):
+        train(cfg, True)
+    assert not (tmp_path / 'iter_3.pth').exists()
+
+
+@pytest.mark.parametrize('pointer', [True, False])
+@pytest.mark.parametrize(
+    'options',
+    [
+        dict(),
+        dict(out_dir='OUT'),
+        dict(filename_tmpl='saim-{:05d}.pt'),
+        dict(out_dir='OUT', filename_tmpl='{}', by_epoch=False),
+    ],
+)
+def test_wherever_the_hook_writes(images, tmp_path, options, pointer):
+    """By the pointer, and where that is lost by the folder and the names."""
+    cfg = config(images, tmp_path / 'run', iters=2)
+    options = {
+        key: str(tmp_path / 'out') if value == 'OUT' else value
+        for key, value in options.items()
+    }
+    cfg.default_hooks.checkpoint.update(options)
+    train(cfg)
+    written = Path((tmp_path / 'run/last_checkpoint').read_text())
+    assert written.is_file()
+    assert (tmp_path / 'out/run' == written.parent) == ('out_dir' in options)
+    if not pointer:
+        (tmp_path / 'run/last_checkpoint').unlink()
+    cfg.train_cfg.max_iters = 3
+    assert resumed_at(cfg) == 2
+
+
+def test_a_pointer_elsewhere(images, tmp_path):
+    """As people write it by hand; or the whole folder was moved."""
+    cfg = config(images, tmp_path / 'run', iters=2)
+    train(cfg)
+    (tmp_path / 'run/iter_2.pth').rename(tmp_path / 'kept.pth')
+    (tmp_path / 'run/last_checkpoint').write_text(str(tmp_path / 'kept.pth'))
+    cfg.train_cfg.max_iters = 3
+    assert resumed_at(cfg) == 2
+    (tmp_path / 'run').rename(tmp_path / 'moved')
+    cfg.work_dir = str(tmp_path / 'moved')
+    cfg.train_cfg.max_iters = 4
+    assert resumed_at(cfg) == 3
 
 
 def write_kind(path, is_folder, text):
@@ -318,71 +426,3 @@ def test_disk_is_full(images, tmp_path, monkeypatch):
         OSError, match=r"work_dir='.*b': the disk has 0.00 GiB"
     ):
         train(config(images, tmp_path / 'b', iters=1))
-
-
-def test_folder_that_cannot_be_written(images, tmp_path, monkeypatch):
-    def refuse(path, content):
-        raise PermissionError(13, 'Permission denied')
-
-    monkeypatch.setattr(checkpoint_hook, 'atomic_write', refuse)
-    with pytest.raises(OSError, match='cannot be written, so no checkpoint'):
-        train(config(images, tmp_path, iters=1))
-
-
-def soak(images, tmp_path, kills, iters):
-    """Kill a training at random moments; compare with an undisturbed one."""
-    moments = random.Random(0)
-    cfg = config(images, tmp_path / 'run', iters=iters, workers=1)
-    cfg.dump(tmp_path / 'config.py')
-    straight, run = tmp_path / 'straight', tmp_path / 'run'
-    limit = 120 + iters  # seconds, on a machine that does other things too
-    assert start(tmp_path / 'config.py', straight).wait(limit) == 0
-    longest = 0.0
-    for kill in range(kills):
-        began = time.time()
-        before = len(find_checkpoints(run)) if run.exists() else 0
-        process = start(tmp_path / 'config.py', run, '--resume')
-        # Most of a run is starting: wait for the first new checkpoint, then
-        # any moment of the next ones; every fifth is killed while it starts.
-        if kill % 5 == 4:
-            time.sleep(moments.uniform(0, longest))
-        else:
-            newest = find_checkpoints(run)[:1] if before else []
-            while process.poll() is None and (
-                not run.exists() or find_checkpoints(run)[:1] == newest
-            ):
-                time.sleep(0.01)
-            longest = max(longest, time.time() - began)
-            time.sleep(moments.uniform(0, 0.2))
-        children = Path(f'/proc/{process.pid}/task/{process.pid}/children')
-        loaders = children.read_text().split() if children.exists() else []
-        process.kill()
-        process.wait(120)
-        gone = time.time() + 20
-        while any(Path('/proc', number).exists() for number in loaders):
-            assert time.time() < gone, 'loading processes live on'
-            time.sleep(0.1)
-    assert not (run / f'iter_{iters}.pth').exists(), 'all kills came too late'
-    assert start(tmp_path / 'config.py', run, '--resume').wait(limit) == 0
-    assert_same(
-        weights(straight / f'iter_{iters}.pth'),
-        weights(run / f'iter_{iters}.pth'),
-    )
-
-
-def test_soak_short(images, tmp_path):
-    soak(images, tmp_path, kills=2, iters=60)
-
-
-@pytest.mark.slow
-def test_soak(photos, tmp_path):
-    """Fifty kills, with one broken image in a hundred."""
-    images = tmp_path / 'images'
-    images.mkdir()
-    for number in range(3):
-        for path in photos.iterdir():
-            (images / f'{number}_{path.name}').symlink_to(path)
-    number = len(list(images.iterdir()))
-    for broken in range(number // 100 + 1):
-        (images / f'broken_{broken}.jpg').write_bytes(b'\xff\xd8 broken')
-    soak(images, tmp_path, kills=50, iters=600)

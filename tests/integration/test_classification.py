@@ -30,7 +30,8 @@ def test_finetuning_is_table_7(arch):
     assert cfg.auto_scale_lr.base_batch_size == 1024
     assert cfg.train_cfg.max_epochs == 100
     warm_up, cosine = cfg.param_scheduler
-    assert (warm_up.end, cosine.begin, cosine.T_max) == (20, 20, 80)
+    assert (warm_up.end, cosine.begin, cosine.end) == (20, 20, 100)
+    assert 'T_max' not in cosine  # the whole way, from begin to end
     assert cfg.model.head.loss.label_smooth_val == 0.1
     mixup, cutmix = cfg.model.train_cfg.augments
     assert (mixup.type, mixup.alpha) == ('Mixup', 0.8)

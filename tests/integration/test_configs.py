@@ -61,7 +61,7 @@ def test_pretraining_is_table_6(path):
     assert cfg.optim_wrapper.pop('type') == 'BFloat16OptimWrapper'
     assert 'clip_grad' not in cfg.optim_wrapper
     model = MODELS.build(cfg.model)
-    assert model.order == 'stochastic'
+    assert isinstance(model.order, MODELS.get('StochasticOrder'))
     assert model.neck.depth == len(model.backbone.layers)
     assert model.backbone.num_layers == (24 if 'large' in path else 12)
     assert len(model.target_generator.kernel) == 9

@@ -99,7 +99,7 @@ def test_ablation_differs_in_what_it_says(name, base):
 @pytest.mark.parametrize('base', [BIG, MINI], ids=['big', 'mini'])
 def test_randsac_differs_in_its_segments(base):
     ours = Config.fromfile(rival('randsac', base))
-    assert ours.model.pop('segment') == 2
+    assert ours.model.pop('segment_size') == 2
     assert ours.to_dict() == Config.fromfile(base).to_dict()
 
 

@@ -9,6 +9,7 @@ from torch import nn
 
 from saim_mm import SAIM, SAIMViT, SimpleFeaturePyramid
 from saim_mm.models.layers import Attention, TransformerBlock
+from saim_mm.models.vit_arguments import parse_windows
 
 DENSE = dict(
     arch=TINY,
@@ -256,7 +257,7 @@ def test_pretraining_has_no_windows():
 
 def test_the_end_of_each_quarter_is_global():
     model = SAIMViT(img_size=224, out_type='featmap', with_cls_token=False)
-    windows = model.parse_windows(14, None)
+    windows = parse_windows(model, 14, None)
     assert windows == [14, 14, 0] * 4
 
 

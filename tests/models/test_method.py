@@ -1,5 +1,7 @@
 """The method: against the literal equations, the authors' numbers, itself."""
 
+import re
+
 import pytest
 import reference
 import torch
@@ -7,6 +9,8 @@ from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
 from saim_mm import PredictionOrder, SAIMDecoder
+from saim_mm.models.order import literal_masks
+from saim_mm.models.orders import StochasticOrder
 
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=4, feedforward_channels=64)
 
@@ -16,6 +20,7 @@ def build(
     order='stochastic',
     segment_size=1,
     predict_ratio=1.0,
+    prefix=None,
     neck=None,
     head=None,
     target=None,
@@ -33,6 +38,7 @@ def build(
                     order=order,
                     segment_size=segment_size,
                     predict_ratio=predict_ratio,
+                    prefix=prefix,
                     backbone=dict(
                         type='SAIMViT',
                         arch=arch,
@@ -67,9 +73,9 @@ def images_and_noise(img_size=(16, 24), patches=24, batch=3):
 
 
 def run(model, images, order):
-    """Predictions in raster order, loss, gradients by name."""
+    """Predictions in the order, loss, gradients by name."""
     model.zero_grad()
-    pred = order.unsort(model.predict_patches(images, order))
+    pred = model.predict_patches(images, order)
     loss = model.loss(images, order=order)['loss']
     loss.backward()
     grads = {
@@ -103,7 +109,43 @@ SWITCHES = {
     'segments, last third': dict(segment_size=2, predict_ratio=1 / 3),
     'square': dict(img_size=16),
     'one row': dict(img_size=(4, 40)),
+    'prefix, last quarter': dict(prefix=0.5, predict_ratio=0.25),
+    'prefix, of all but one': dict(prefix=0.96),
+    'prefix, segments': dict(prefix=0.5, segment_size=2),
+    'prefix, no decoder': dict(prefix=0.4, order='raster', neck=dict(depth=0)),
+    'random prefix, shared': dict(
+        prefix='random', neck=dict(share_weights=True)
+    ),
+    'random prefix, last half, L1': dict(
+        prefix='random', predict_ratio=0.5, head=L1
+    ),
+    'random prefix, segments, last third': dict(
+        prefix='random', segment_size=2, predict_ratio=1 / 3
+    ),
+    'random prefix, no decoder': dict(
+        prefix='random', order='snake', neck=dict(depth=0)
+    ),
+    'last half, no decoder': dict(
+        predict_ratio=0.5, order='raster', neck=dict(depth=0)
+    ),
+    **{
+        f'{order}, segments of {size}': dict(order=order, segment_size=size)
+        for order in ('snake', 'spiral', 'center_out', 'checkerboard')
+        for size in (1, 2)
+    },
+    **{
+        f'semantic: {kind}, {similarity}, segments of {size}': dict(
+            order=dict(type='SemanticOrder', kind=kind, similarity=similarity),
+            segment_size=size,
+        )
+        for kind, similarity, size in (
+            ('attention_center', 'cls', 1),
+            ('attention_center', 'gap', 2),
+            ('attention', 'self', 1),
+        )
+    },
 }
+OPTIONS = [name for name in SWITCHES if re.search('prefix|segments of', name)]
 
 
 @pytest.mark.parametrize('switch', SWITCHES)
@@ -112,7 +154,8 @@ def test_equals_literal_equations(switch):
     model = build(**config)
     rows, columns = model.backbone.patch_resolution
     images, noise = images_and_noise(model.backbone.img_size, rows * columns)
-    if model.order == 'raster' or model.segment_size > 1:
+    stochastic = isinstance(model.order, StochasticOrder)
+    if not stochastic or model.segment_size > 1:
         order = model.sample_order(images)
         # The patches of a segment have the same noise: the paper's masks then
         # let each see its segment as content, and none of it as query.
@@ -120,6 +163,7 @@ def test_equals_literal_equations(switch):
         noise = step.double()
     else:
         order = PredictionOrder.from_noise(noise)
+    order = model.sample_prefix(order)
     pred, loss, grads = run(model, images, order)
 
     params = {
@@ -139,9 +183,14 @@ def test_equals_literal_equations(switch):
         criterion=head.get('loss', dict(criterion='L2'))['criterion'],
         last=round(model.predict_ratio * rows * columns),
         indices=order.indices,
+        prefix=torch.as_tensor(order.prefix).expand(len(images)).tolist(),
         **config.get('target', {}),
     )
     expected_loss.backward()
+    expected = order.select_predicted(order.sort(expected))
+    counted = order.counted()
+    if counted is not None:  # the others know what they predict
+        pred, expected = pred[counted], expected[counted]
 
     tolerance = dict(rtol=0, atol=1e-10)
     torch.testing.assert_close(pred, expected, **tolerance)
@@ -191,6 +240,36 @@ def test_no_leak(switch):
         assert not same[end:].any(), f'patch {t} is not seen after it'
 
 
+@pytest.mark.parametrize('switch', OPTIONS)
+@torch.no_grad()
+def test_no_leak_with_options(switch):
+    """The same for every order and prefix, of the patches predicted.
+
+    A patch of the prefix is seen by all predictions, which are behind it.
+    """
+    model = build(**SWITCHES[switch])
+    order = model.sample_prefix(model.sample_order(images_and_noise()[0]))
+    for image in range(3 if model.prefix == 'random' else 1):
+        prefix = torch.as_tensor(order.prefix).expand(3)[image].item()
+        copies = PredictionOrder(
+            order.indices[image].expand(24, -1),
+            order.segment_length,
+            prefix=prefix,
+        )
+        images = images_and_noise()[0][image].expand(24, -1, -1, -1).clone()
+        before = model.predict_patches(images, copies)
+        steps = torch.arange(24 - before.shape[1], 24)
+        assert steps[0] == prefix and len(steps) > 0
+        for t, patch in enumerate(order.indices[image].tolist()):
+            row, column = (4 * n for n in divmod(patch, 6))
+            images[t, :, row : row + 4, column : column + 4] += 1
+        after = model.predict_patches(images, copies)
+        changed = (after - before).abs().amax(dim=-1) > 1e-12  # (t, step)
+        size = order.segment_length
+        end = (torch.arange(24) // size + 1) * size
+        assert torch.equal(changed, steps >= end.unsqueeze(1))
+
+
 def test_mixture_starts_as_one_block():
     """Before training, and with another depth, it changes nothing."""
     torch.manual_seed(0)
@@ -236,7 +315,7 @@ def test_masks_say_what_plain_causal_does(segment):
     order = PredictionOrder.sample('stochastic', 1, (4, 6), 'cpu', segment)
     content, query = (
         mask[0][order.indices[0]][:, order.indices[0]]
-        for mask in order.masks()
+        for mask in literal_masks(order)
     )
     number = segment**2
     if segment == 1:

@@ -5,13 +5,11 @@ import sys
 
 import pytest
 import torch
+from helpers import ARCH, saim
 from mmpretrain.models import VisionTransformer
-from mmpretrain.registry import MODELS
 
 from saim_mm import PredictionOrder, SAIMViT, SmoothedPatchTarget
 from saim_mm.models.target import patchify, unpatchify
-
-ARCH = dict(embed_dims=64, num_layers=4, num_heads=4, feedforward_channels=128)
 
 
 def test_stochastic_order_is_a_fresh_permutation():
@@ -138,27 +136,10 @@ def test_frozen_stages_stay_frozen():
     assert [layer.training for layer in vit.layers] == [False] * 3 + [True]
 
 
-def saim(**changes):
-    config = dict(
-        type='SAIM',
-        backbone=dict(type='SAIMViT', arch=ARCH, img_size=32, patch_size=8),
-        neck=dict(type='SAIMDecoder'),
-        head=dict(type='SAIMHead'),
-        target_generator=dict(type='SmoothedPatchTarget'),
-    )
-    for key, value in changes.items():
-        part, _, field = key.partition('__')
-        if field:
-            config[part][field] = value
-        else:
-            config[part] = value
-    return MODELS.build(config)
-
-
 @pytest.mark.parametrize(
     'change, words',
     [
-        (dict(order='spiral'), ['order', 'spiral', 'stochastic', 'raster']),
+        (dict(order='zigzag'), ['order', 'zigzag', 'stochastic', 'raster']),
         (dict(head__predictor='conv'), ['predictor', 'conv', 'mlp']),
         (
             dict(

@@ -182,7 +182,7 @@ def test_ade20k_is_table_9():
 
 @pytest.fixture
 def ade(tmp_path):
-    """ADE20K's real format, 0: void, and all its 150 classes."""
+    """ADE20K's real layout, 0: void, and all its 150 classes."""
     root = tmp_path / 'ade' / 'ADEChallengeData2016'
     for split, number in dict(training=2, validation=1).items():
         for i in range(number):

@@ -4,27 +4,11 @@ import os
 
 import pytest
 import torch
-from helpers import sharded, train
+from helpers import in_two, sharded, train
 from mmengine.logging import MMLogger
 
-from saim_mm.engine.resume import load_newest
+from saim_mm.engine.resume import newest_whole
 from saim_mm.utils.dist import run_or_raise_on_all
-
-
-def in_two(function, folder, *args):
-    """Call a function, with the folder, in two processes of one group."""
-    torch.multiprocessing.start_processes(
-        begin, (function, folder, *args), nprocs=2, start_method='fork'
-    )
-
-
-def begin(rank, function, folder, *args):
-    torch.set_num_threads(1)  # OpenMP's others are not in a forked process
-    torch.distributed.init_process_group(
-        'gloo', init_method=f'file://{folder}/store', rank=rank, world_size=2
-    )
-    function(rank, folder, *args)
-    torch.distributed.destroy_process_group()
 
 
 def raises_in_all(rank, folder):
@@ -58,8 +42,8 @@ def loads(rank, folder):
             if file.read():
                 raise ValueError(f'broken, says {rank}')
 
-    assert load_newest(own, load, logger) == folder / '0/iter_0.pth'
-    assert load_newest(folder, load, logger) is None
+    assert newest_whole(own, load, logger) == f'{folder}/0/iter_0.pth'
+    assert newest_whole(folder, load, logger) is None
 
     # What process 0 has is not there, or nobody can read it for one reason.
     def elsewhere(path):
@@ -68,11 +52,11 @@ def loads(rank, folder):
     if rank == 0:
         (own / 'iter_1.pth').unlink()
     with pytest.raises(OSError, match=r'processes \[1\] of 2 .* must be a'):
-        load_newest(own, elsewhere, logger)
+        newest_whole(own, elsewhere, logger)
     if rank == 0:
         (own / 'iter_0.pth').write_text('broken')
     with pytest.raises(OSError, match=r'processes \[0, 1\] of 2 .* must be'):
-        load_newest(own, elsewhere, logger)
+        newest_whole(own, elsewhere, logger)
 
 
 def test_they_resume_from_one(tmp_path):
@@ -81,7 +65,6 @@ def test_they_resume_from_one(tmp_path):
 
 def saves(rank, folder, cfg):
     """Process 0 cannot write the second checkpoint, or its rest.pth."""
-    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')
 
     def full(checkpoint, path, **kwargs):
         torch.save(checkpoint, path)

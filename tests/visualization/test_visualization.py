@@ -17,6 +17,7 @@ from saim_mm import (
     SAIMRunner,
     SAIMViT,
 )
+from saim_mm.models.order import literal_masks
 from saim_mm.models.target import patchify
 from saim_mm.visualization.attention import (
     attention_maps,
@@ -51,7 +52,7 @@ def image():
 
 def test_masks():
     noise = torch.rand(2, 9, generator=torch.manual_seed(0))
-    content, query = PredictionOrder.from_noise(noise).masks()
+    content, query = literal_masks(PredictionOrder.from_noise(noise))
     for b in range(2):
         for i in range(9):
             for j in range(9):

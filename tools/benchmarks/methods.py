@@ -49,7 +49,7 @@ def prepare(cfg, batch_size, device):
             torch.cuda.synchronize()
         start = time.perf_counter()
         with torch.autocast(device, torch.bfloat16, enabled=cuda):
-            loss = model.compute_loss(images, model.sample_order(images))
+            loss = model.loss(images)['loss']
         loss.backward()
         if cuda:
             torch.cuda.synchronize()

@@ -19,8 +19,12 @@ def linear(x, params, name):
     return F.linear(x, params[f'{name}.weight'], params[f'{name}.bias'])
 
 
-def masks(noise):
-    """Content and query mask (Eq. 3), class token first: -inf is unseen."""
+def masks(noise, prefix=None):
+    """Content and query mask (Eq. 3), class token first: -inf is unseen.
+
+    Everything sees the patches of an image's ``prefix`` as content, whose
+    lengths are a list (AIM: j <= i or j < S).
+    """
     batch, length = noise.shape
     shape = (batch, length + 1, length + 1)
     content = torch.full(shape, -math.inf, dtype=noise.dtype)
@@ -30,6 +34,8 @@ def masks(noise):
     z_i, z_j = noise[:, :, None], noise[:, None, :]
     content[:, 1:, 1:][z_j <= z_i] = 0
     query[:, 1:, 1:][z_j < z_i] = 0
+    for b, number in enumerate(prefix or []):
+        content[b][:, noise[b].argsort()[:number] + 1] = 0
     return content, query
 
 
@@ -104,6 +110,7 @@ def pretrain(
     criterion='L2',
     last=None,
     indices=None,
+    prefix=None,
     **target_args,
 ):
     """Predictions in raster order (B, L, P), loss and encoder outputs.
@@ -111,7 +118,7 @@ def pretrain(
     ``noise`` gives the order; increasing noise is the raster order.
     """
     depth = num_layers if depth is None else depth
-    content_mask, query_mask = masks(noise)
+    content_mask, query_mask = masks(noise, prefix)
     weight = params['backbone.patch_embed.projection.weight']
     # The kernel (C, 3, p, p) in the pixel order of `to_patches`.
     patches = (
@@ -178,8 +185,12 @@ def pretrain(
     pred = pred[:, 1:]  # the class token predicts nothing
     difference = pred - target(images, patch_size, **target_args)
     if last is not None:  # only the patches of the last steps count
-        difference = torch.stack(
-            [d[patches[-last:]] for d, patches in zip(difference, indices)]
+        length = noise.shape[1]
+        difference = torch.cat(
+            [
+                d[patches[max(length - last, prefix[b] if prefix else 0) :]]
+                for b, (d, patches) in enumerate(zip(difference, indices))
+            ]
         )
     loss = (difference**2 if criterion == 'L2' else difference.abs()).mean()
     return pred, loss, hidden

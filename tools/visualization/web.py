@@ -22,7 +22,11 @@ from PIL import Image, ImageOps
 
 from saim_mm.utils.dependency import require
 from saim_mm.visualization.attention import draw_attention
-from saim_mm.visualization.figures import figure_to_array, load_images
+from saim_mm.visualization.figures import (
+    figure_to_array,
+    load_images,
+    normalize,
+)
 from saim_mm.visualization.order import draw_order, save_generation
 from saim_mm.visualization.pca import draw_pca
 from saim_mm.visualization.reconstruction import draw_reconstructions
@@ -142,7 +146,7 @@ class Page:
             image = self.load(path, side)
             model = self.pretrained(side)
             torch.manual_seed(int(seed))
-            order = model.sample_order(image)
+            order = model.sample_order(normalize(image))
             figure = draw_order(
                 order, image[0], self.patch_size, self.point(x, y, side)
             )

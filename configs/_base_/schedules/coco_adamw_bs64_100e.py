@@ -35,7 +35,6 @@ param_scheduler = [
     ),
     dict(
         type='CosineAnnealingLR',
-        T_max=99.75,
         by_epoch=True,
         begin=0.25,
         end=100,

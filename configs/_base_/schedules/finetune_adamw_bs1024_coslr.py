@@ -36,7 +36,6 @@ param_scheduler = [
     ),
     dict(
         type='CosineAnnealingLR',
-        T_max=80,
         eta_min=1e-6,
         by_epoch=True,
         begin=20,

@@ -13,7 +13,6 @@ test_cfg = dict()
 param_scheduler = [
     dict(
         type='CosineAnnealingLR',
-        T_max=90,
         by_epoch=True,
         begin=0,
         end=90,

@@ -14,3 +14,22 @@ optim_wrapper = dict(
 
 # Used with --auto-scale-lr.
 auto_scale_lr = dict(base_batch_size=2048)
+
+train_cfg = dict(type='EpochBasedTrainLoop', max_epochs=300)
+param_scheduler = [
+    dict(
+        type='LinearLR',
+        start_factor=0.0001,
+        by_epoch=True,
+        begin=0,
+        end=30,
+        convert_to_iter_based=True,
+    ),
+    dict(
+        type='CosineAnnealingLR',
+        by_epoch=True,
+        begin=30,
+        end=300,
+        convert_to_iter_based=True,
+    ),
+]

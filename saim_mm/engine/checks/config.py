@@ -105,12 +105,14 @@ def check_config(cfg: Mapping) -> None:
         for number, scheduler in enumerate(schedulers(cfg)):
             value = scheduler.get(name)
             if value is not None:
-                least = 1 if name in ('T_max', 'end') else 0
+                # A warm-up may end within the first epoch.
+                ends = name in ('T_max', 'end')
                 check_arg(
-                    is_number(value) and value >= least,
+                    is_number(value)
+                    and (value > 0 or value == 0 and not ends),
                     f'param_scheduler[{number}].{name}',
                     value,
-                    f'a finite number, at least {least}',
+                    f'a finite number, {"above 0" if ends else "0 or more"}',
                 )
 
 

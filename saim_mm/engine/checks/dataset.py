@@ -1,14 +1,56 @@
 """A look at the data before training."""
 
+from __future__ import annotations
+
 import os
 import re
 from pathlib import Path
 
+from mmengine.dataset import InfiniteSampler
 from mmengine.fileio import list_from_file
+from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
 from torch.utils.data import Dataset
 
-from ...utils.check import check_within_root
+from ...datasets.sampler import ReproducibleSampler
+from ...utils.check import check_arg, check_within_root
+
+
+def check_data(loop: BaseLoop, model: nn.Module) -> None:
+    """Compare the data of a training loop with it, the model and the disk.
+
+    Args:
+        loop (BaseLoop): The loop.
+        model (nn.Module): The model.
+
+    Raises:
+        ValueError: If the sampler is not one for such a loop, or the dataset
+            does not fill one batch; or as :func:`check_dataset`.
+        FileNotFoundError: As :func:`check_dataset`.
+    """
+    loader, sampler = loop.dataloader, loop.dataloader.sampler
+    check_dataset(loader.dataset, model)
+    if isinstance(sampler, ReproducibleSampler):
+        for kind, right in (
+            (EpochBasedTrainLoop, False),
+            (IterBasedTrainLoop, True),
+        ):
+            check_arg(
+                not isinstance(loop, kind) or sampler.infinite == right,
+                'train_dataloader.sampler.infinite',
+                sampler.infinite,
+                f'{right} with train_cfg.type={kind.__name__!r}',
+            )
+    if isinstance(sampler, InfiniteSampler) or getattr(
+        sampler, 'infinite', False
+    ):
+        return
+    if len(loader) == 0:
+        raise ValueError(
+            f'train_dataloader.batch_size={loader.batch_size}: must be at '
+            f'most the {len(loader.dataset)} images of the dataset (for '
+            'each process), or set train_dataloader.drop_last=False'
+        )
 
 
 def check_dataset(dataset: Dataset, model: nn.Module) -> None:

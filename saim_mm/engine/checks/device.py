@@ -1,10 +1,11 @@
 """A look at the machine before anything is built."""
 
+from __future__ import annotations
+
 import logging
 import os
 import re
 from pathlib import Path
-from typing import Optional
 
 import torch
 import torch.distributed
@@ -13,7 +14,7 @@ from mmengine.device import get_device
 from mmengine.logging import print_log
 
 
-def check_precision(optim_wrapper_type: Optional[str]) -> None:
+def check_precision(optim_wrapper_type: str | None) -> None:
     """Refuse mixed precision of a kind that there is not here.
 
     Args:
@@ -81,16 +82,8 @@ def prepare_for_cpu(cfg: Config) -> None:
             changed in place if processes were launched.
 
     Raises:
-        ValueError: If GPUs are asked for.
+        ValueError: If slurm is to launch processes, which need GPUs.
     """
-    gpus = gpus_asked_of_mim(parent_command())
-    if gpus:
-        raise ValueError(
-            f'--gpus {gpus}: PyTorch finds no GPU here '
-            f'(torch {torch.__version__}). Train on the CPU with --gpus 0, or '
-            'check the driver with nvidia-smi'
-        )
-
     launcher = cfg.get('launcher', 'none')
     if launcher == 'slurm':
         raise ValueError(
@@ -101,36 +94,7 @@ def prepare_for_cpu(cfg: Config) -> None:
         if not torch.distributed.is_initialized():
             # MMEngine selects a CUDA device before it initialises.
             torch.distributed.init_process_group(backend='gloo')
-            if torch.distributed.get_rank() == 0:
-                print_log(
-                    'No GPU: the processes train on CPUs, through gloo',
-                    logger='current',
-                )
         if cfg.get('model_wrapper_cfg') is None:
             cfg.model_wrapper_cfg = dict(
                 type='MMDistributedDataParallel', device_ids=None
             )
-
-
-def parent_command() -> str:
-    """Command line of the process that started this one, on Linux."""
-    path = Path(f'/proc/{os.getppid()}/cmdline')
-    return path.read_text().replace('\0', ' ') if path.exists() else ''
-
-
-def gpus_asked_of_mim(command: str) -> int:
-    """How many GPUs a ``mim train`` command asks for.
-
-    ``mim train --gpus N`` does not hand N on to the training script unless it
-    launches N processes, so a missing GPU would go unnoticed.
-
-    Args:
-        command (str): A command line.
-
-    Returns:
-        int: N, or 0 if it is no ``mim train`` with GPUs.
-    """
-    if not re.search(r'\bmim\b.* (train|test|run) ', command):
-        return 0
-    found = re.search(r' (?:--gpus|-G)[ =](\d+)', command)
-    return int(found.group(1)) if found else 0

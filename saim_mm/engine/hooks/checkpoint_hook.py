@@ -1,21 +1,26 @@
 """SafeCheckpointHook: nothing that happens in weeks of training loses much."""
 
+from __future__ import annotations
+
 import shutil
 import signal
 import threading
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, is_main_process
+from mmengine.fileio import LocalBackend
 from mmengine.hooks import CheckpointHook
 from mmengine.registry import HOOKS
-from mmengine.runner import EpochBasedTrainLoop, Runner
+from mmengine.runner import Runner
 
 from ...checkpoint.atomic import atomic_write
 from ...utils.check import check_arg
-from ...utils.dist import unwrap_model
-from ..resume import INTERRUPTED, batch_size_of
+from ...utils.dist import run_or_raise_on_all, unwrap_model
+from ..fsdp import is_sharded
+from ..resume import INTERRUPTED, POINTER
+from ..work_dir import check_writable
 
 #: Exit status after SIGTERM, as shells have it: 128 + 15.
 TERMINATED = 143
@@ -45,7 +50,7 @@ class SafeCheckpointHook(CheckpointHook):
             has no room for one checkpoint.
     """
 
-    def __init__(self, *args, keep_every: Optional[int] = None, **kwargs):
+    def __init__(self, *args, keep_every: int | None = None, **kwargs):
         check_arg(
             keep_every is None or keep_every > 0,
             'default_hooks.checkpoint.keep_every',
@@ -54,18 +59,21 @@ class SafeCheckpointHook(CheckpointHook):
         )
         super().__init__(*args, **kwargs)
         self.keep_every = keep_every
-        self.signal: Optional[int] = None
+        self.signal: int | None = None
         self.handlers: dict[int, Any] = {}
 
     def before_train(self, runner: Runner) -> None:
-        """Look at the disk, and listen for signals.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Look at the disk, and listen for signals."""
         super().before_train(runner)
-        if is_main_process() and '://' not in self.out_dir:
-            self._check_disk(runner)
+        if isinstance(self.file_backend, LocalBackend):
+            run_or_raise_on_all(lambda: self._check_disk(runner), True)
+        else:
+            check_arg(
+                not is_sharded(runner.model),
+                'default_hooks.checkpoint.out_dir',
+                self.out_dir,
+                'a folder of this machine with fsdp=True',
+            )
         self.signal = None
         if threading.current_thread() is threading.main_thread():
             self.handlers = {
@@ -74,11 +82,7 @@ class SafeCheckpointHook(CheckpointHook):
             }
 
     def after_train(self, runner: Runner) -> None:
-        """Listen no more.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Listen no more."""
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         self.handlers = {}
@@ -89,30 +93,23 @@ class SafeCheckpointHook(CheckpointHook):
 
     def _check_disk(self, runner: Runner) -> None:
         """Refuse a folder that checkpoints cannot be written to."""
-        folder = Path(self.out_dir)
-        field = f'work_dir={str(folder)!r}'
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            atomic_write(folder / '.can_be_written', b'')
-            (folder / '.can_be_written').unlink()
-        except OSError as error:
-            raise OSError(
-                f'{field}: cannot be written, so no checkpoint could be kept '
-                f'({error}); set another with --work-dir'
-            ) from error
+        here = self.out_dir == runner.work_dir
+        name = 'work_dir' if here else 'default_hooks.checkpoint.out_dir'
+        check_writable(self.out_dir, name)
+        field = f'{name}={str(self.out_dir)!r}'
         # Weights, and AdamW's two averages of those that are trained.
         size = sum(
             p.numel() * p.element_size() * (3 if p.requires_grad else 1)
             for p in unwrap_model(runner.model).parameters()
         )
-        free = shutil.disk_usage(folder).free
+        free = shutil.disk_usage(self.out_dir).free
         number = max(self.max_keep_ckpts, 0) + 1
         message = (
             f'{field}: the disk has {free / 2**30:.2f} GiB left, and a '
             f'checkpoint takes {size / 2**30:.2f}'
         )
         if free < size:
-            raise OSError(f'{message}; free some, or set another --work-dir')
+            raise OSError(f'{message}; free some, or set another')
         if free < number * size:
             runner.logger.warning(
                 f'{message}, of which {number} are on it at a time'
@@ -122,17 +119,10 @@ class SafeCheckpointHook(CheckpointHook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
-        """Save, and leave if a signal came.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Number of the batch.
-            data_batch (dict, optional): Not used.
-            outputs (dict, optional): Not used.
-        """
+        """Save, and leave if a signal came."""
         super().after_train_iter(runner, batch_idx, data_batch, outputs)
         came = self.signal is not None
         if runner.world_size > 1:
@@ -143,19 +133,11 @@ class SafeCheckpointHook(CheckpointHook):
             all_reduce(flag, op='max')
             came = bool(flag)
         if came:
-            self.save_and_exit(runner, batch_idx)
+            self.save_and_exit(runner)
 
-    def save_and_exit(self, runner: Runner, batch_idx: int) -> None:
+    def save_and_exit(self, runner: Runner) -> None:
         done = runner.iter + 1
         meta = dict(epoch=runner.epoch, iter=done)
-        loop = runner.train_loop
-        if isinstance(loop, EpochBasedTrainLoop):
-            # How much of this epoch --resume leaves out, in images of all.
-            batch_size = batch_size_of(loop.dataloader) * runner.world_size
-            epoch, before = getattr(runner, 'left_out', (0, 0))
-            meta['images_of_epoch'] = (batch_idx + 1) * batch_size + (
-                before if epoch == runner.epoch else 0
-            )
         self._save(runner, INTERRUPTED, meta=meta, by_epoch=False)
         runner.logger.warning(
             f'Received signal {self.signal or "in another process"}: saved '
@@ -174,7 +156,7 @@ class SafeCheckpointHook(CheckpointHook):
         )
         if is_main_process():
             atomic_write(
-                Path(runner.work_dir, 'last_checkpoint'),
+                Path(runner.work_dir, POINTER),
                 self.last_ckpt.encode(),
             )
 

@@ -1,8 +1,9 @@
 """NonFiniteHook: losses and gradients that are not finite."""
 
+from __future__ import annotations
+
 import functools
 import math
-from typing import Optional
 
 import torch
 from mmengine.hooks import Hook
@@ -11,7 +12,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...utils.check import check_arg
-from ..resume import load_newest
+from ..resume import newest_checkpoint
 
 
 @HOOKS.register_module()
@@ -54,11 +55,7 @@ class NonFiniteHook(Hook):
         self.norm = 0.0
 
     def before_train(self, runner: Runner) -> None:
-        """Put a look at the gradients before every step of the optimiser.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Put a look at the gradients before every step of the optimiser."""
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, OptimWrapper) or isinstance(
             wrapper, AmpOptimWrapper
@@ -78,16 +75,10 @@ class NonFiniteHook(Hook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
         """Act.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Number of the batch.
-            data_batch (dict, optional): The batch, with the names of files.
-            outputs (dict, optional): The losses.
 
         Raises:
             FloatingPointError: If the policy is to stop, or it happened too
@@ -121,26 +112,22 @@ class NonFiniteHook(Hook):
             self._restore(runner)
 
     def _restore(self, runner: Runner) -> None:
-        def restore(path: str) -> None:
-            checkpoint = runner.load_checkpoint(path)
-            if 'optimizer' in checkpoint:
-                groups = runner.optim_wrapper.param_groups
-                rates = [group['lr'] for group in groups]  # of now
-                runner.optim_wrapper.load_state_dict(checkpoint['optimizer'])
-                groups = runner.optim_wrapper.param_groups
-                for group, rate in zip(groups, rates):
-                    group['lr'] = rate
-
-        path = load_newest(runner.work_dir, restore, runner.logger)
-        runner.logger.warning(
-            f'Weights and optimiser are those of {path}'
-            if path
-            else 'No checkpoint to restore yet'
-        )
+        path = newest_checkpoint(runner)
+        if path is None:
+            runner.logger.warning('No checkpoint to restore yet')
+            return
+        wrapper = runner.optim_wrapper
+        rates = [group['lr'] for group in wrapper.param_groups]  # of now
+        checkpoint = runner.load_checkpoint(path)
+        if 'optimizer' in checkpoint:
+            wrapper.load_state_dict(checkpoint['optimizer'])
+            for group, rate in zip(wrapper.param_groups, rates):
+                group['lr'] = rate
+        runner.logger.warning(f'Weights and optimiser are those of {path}')
 
 
 def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor:
-    """The norm of all gradients run_or_raise_on_all.
+    """The norm of all gradients together.
 
     Args:
         optimizer (torch.optim.Optimizer): The optimiser.

@@ -1,6 +1,6 @@
 """ReconstructionHook: pictures to watch training by."""
 
-from typing import Optional
+from __future__ import annotations
 
 import torch
 from mmengine.dist import master_only
@@ -8,10 +8,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...models.order import PredictionOrder
+from ...models.target import pixel_target
 from ...utils.check import check_arg
 from ...utils.dist import unwrap_model
-from ...utils.seed import temp_seed
 
 
 @HOOKS.register_module()
@@ -48,34 +47,24 @@ class ReconstructionHook(Hook):
         self.images = None
 
     def before_train(self, runner: Runner) -> None:
-        """Refuse a model that predicts no patches.
-
-        Args:
-            runner (Runner): The runner.
-        """
+        """Refuse a model that predicts no pixels."""
         check_arg(
             hasattr(unwrap_model(runner.model), 'predict_patches'),
             'custom_hooks',
             'ReconstructionHook',
             'left out of what is no pre-training: the model has no decoder',
         )
+        pixel_target(unwrap_model(runner.model))
 
     @master_only
     def after_train_iter(
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
-        """Draw, if it is time.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Number of the batch.
-            data_batch (dict): From the loader: ``inputs``, uint8, BGR.
-            outputs (dict): Not used.
-        """
+        """Draw, if it is time. (``inputs`` are uint8, BGR.)"""
         if self.images is None:
             inputs = list(data_batch['inputs'][: self.num_images])
             self.images = torch.stack(inputs).flip(1).float()  # RGB
@@ -86,12 +75,12 @@ class ReconstructionHook(Hook):
         from ...visualization.reconstruction import draw_reconstructions
 
         model = unwrap_model(runner.model)
-        device = next(model.parameters()).device
-        with temp_seed((0,)):
-            order = model.sample_order(self.images)
-        order = PredictionOrder(order.indices.to(device), order.segment_length)
+        mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+        inputs = (self.images.to(mean.device) - mean) / std
+        generator = torch.Generator().manual_seed(0)
         training = model.training
         model.eval()
+        order = model.sample_order(inputs, generator=generator)
         figure = draw_reconstructions(model, self.images, [order])
         model.train(training)
         runner.visualizer.add_image(

@@ -19,13 +19,7 @@ class StepSeedHook(Hook):
     priority = 'VERY_HIGH'
 
     def before_train_iter(self, runner, batch_idx, data_batch=None) -> None:
-        """Seed Python, NumPy and PyTorch.
-
-        Args:
-            runner (Runner): The runner.
-            batch_idx (int): Not used.
-            data_batch (dict, optional): Not used.
-        """
+        """Seed Python, NumPy and PyTorch."""
         rank = (
             0 if isinstance(unwrap_model(runner.model), SAIM) else runner.rank
         )

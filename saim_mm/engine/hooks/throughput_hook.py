@@ -1,6 +1,6 @@
 """ThroughputHook: how fast training is."""
 
-from typing import Optional
+from __future__ import annotations
 
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -22,17 +22,13 @@ class ThroughputHook(Hook):
         self,
         runner: Runner,
         batch_idx: int,
-        data_batch: Optional[dict] = None,
-        outputs: Optional[dict] = None,
+        data_batch: dict | None = None,
+        outputs: dict | None = None,
     ) -> None:
         """Log both.
 
-        Args:
-            runner (Runner): The runner; its ``timer`` has gone before.
-            batch_idx (int): Not used.
-            data_batch (dict): From the loader: ``data_samples``, one for an
-                image. (``inputs`` may be views, of each image several.)
-            outputs (dict): Not used.
+        (Images are counted by ``data_samples``: ``inputs`` may be views, of
+        each image several.)
         """
         hub = runner.message_hub
         if not {'train/time', 'train/data_time'} <= hub.log_scalars.keys():

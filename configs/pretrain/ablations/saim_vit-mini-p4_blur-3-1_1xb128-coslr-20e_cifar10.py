@@ -1,0 +1,4 @@
+# Blur of 3 pixels, sigma 1 (the default: 9 pixels, sigma 1).
+_base_ = ['../saim_vit-mini-p4_1xb128-coslr-20e_cifar10.py']
+
+model = dict(target_generator=dict(kernel_size=3, sigma=1.0))

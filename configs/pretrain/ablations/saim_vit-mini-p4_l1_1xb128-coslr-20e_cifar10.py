@@ -1,0 +1,7 @@
+# L1 of pixels that are not normalised.
+_base_ = ['../saim_vit-mini-p4_1xb128-coslr-20e_cifar10.py']
+
+model = dict(
+    head=dict(loss=dict(criterion='L1')),
+    target_generator=dict(normalize=False),
+)

@@ -1,0 +1,4 @@
+# A linear prediction head (the default: an MLP).
+_base_ = ['../saim_vit-mini-p4_1xb128-coslr-20e_cifar10.py']
+
+model = dict(head=dict(predictor='linear'))

@@ -1,0 +1,7 @@
+# SemAIM (Song et al., AAAI 2024): the encoder looks at the whole image first;
+# patches come in the order of their distance from the one that it finds most
+# important.
+_base_ = ['../saim_vit-tiny-p4_1xb512-amp-coslr-400e_cifar10.py']
+
+model = dict(order='semantic')
+optim_wrapper = dict(clip_grad=dict(max_norm=3.0))

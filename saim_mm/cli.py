@@ -1,0 +1,183 @@
+"""The command ``saim``: a line for each thing that one does with images."""
+
+from __future__ import annotations
+
+import csv
+import json
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import click
+from mmengine.config import DictAction
+
+from .utils.dependency import quietly
+
+
+class Command(click.Group):
+    """Ends with one line that says what was wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        warnings.filterwarnings('ignore', module='mm')
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            click.echo(
+                'stopped, and saved; the same command goes on: '
+                + shlex.join(['saim', *sys.argv[1:]]),
+                err=True,
+            )
+            ctx.exit(130)
+        except (
+            ValueError,
+            OSError,
+            ImportError,
+            FloatingPointError,
+            RuntimeError,
+        ) as error:
+            if isinstance(error, click.exceptions.Exit):
+                raise
+            click.echo(f'error: {error}', err=True)
+            ctx.exit(1)
+
+
+@click.group(cls=Command, context_settings=dict(max_content_width=79))
+def main() -> None:
+    """Pre-train on images without labels, and use what was learned."""
+
+
+def options_of(_: Any, __: Any, words: tuple[str, ...]) -> dict[str, Any]:
+    """KEY=VALUE as ``--cfg-options`` reads it."""
+    found = {}
+    for word in words:
+        key, sign, value = word.partition('=')
+        if not sign:
+            raise click.BadParameter(f'{word!r}: must be KEY=VALUE')
+        found[key] = DictAction._parse_iterable(value)
+    return found
+
+
+OPTIONS = click.argument(
+    'options', nargs=-1, metavar='[KEY=VALUE]...', callback=options_of
+)
+OUT = click.option('--out', required=True, help='folder of the training')
+EPOCHS = click.option('--epochs', type=int, help='passes over the images')
+
+
+def train(cfg_and_line: tuple) -> Path:
+    """Train, saying what."""
+    from .engine.run import run
+
+    cfg, line = cfg_and_line
+    click.echo(line, err=True)
+    with quietly():
+        path = run(cfg)
+    click.echo(f'wrote {path}', err=True)
+    return path
+
+
+def then(*words: str | Path) -> None:
+    """Say what to type next."""
+    click.echo(f'next: {shlex.join(map(str, words))}', err=True)
+
+
+@main.command()
+@click.argument('folder')
+@OUT
+@click.option('--arch', help='mini, 192x4, tiny, small, base or large')
+@click.option('--size', type=int, help='side of a crop in pixels')
+@click.option('--patch', type=int, help='side of a patch in pixels')
+@EPOCHS
+@click.option('--init', help='a checkpoint to start from')
+@OPTIONS
+def pretrain(folder: str, out: str, **arguments: Any) -> None:
+    """Pre-train on the images of FOLDER, without labels.
+
+    What is not given follows from the images and the machine, and is said.
+    The same command again goes on where it stopped. KEY=VALUE: any option of
+    the config, which is in OUT/config.py.
+    """
+    from .engine.recipes import pretrain_config
+
+    train(pretrain_config(folder, out, **arguments))
+    then('saim', 'embed', folder, '--init', out, '--out', 'features.npz')
+
+
+@main.command()
+@click.argument('folder')
+@OUT
+@click.option('--init', help='folder that `saim pretrain` wrote')
+@EPOCHS
+@OPTIONS
+def finetune(folder: str, out: str, **arguments: Any) -> None:
+    """Train a classifier on FOLDER: a folder of images for each class.
+
+    Either train/CLASS/* and val/CLASS/*, or CLASS/*, of which a fifth is kept
+    for validation.
+    """
+    from .engine.recipes import finetune_config
+
+    train(finetune_config(folder, out, **arguments))
+    then('saim', 'predict', out, 'IMAGE')
+
+
+@main.command()
+@click.argument('folder')
+@click.argument('images', nargs=-1, required=True)
+@click.option('--out', help='.csv or .json; else it is printed, as CSV')
+def predict(folder: str, images: tuple[str, ...], out: str | None) -> None:
+    """Say which class IMAGES are of, with a model of `saim finetune`."""
+    from .engine.run import CONFIG, checkpoint_of
+    from .evaluation.predict import classify
+
+    checkpoint = checkpoint_of(folder)
+    with quietly():
+        rows = classify(Path(checkpoint).parent / CONFIG, checkpoint, images)
+    if out and out.endswith('.json'):
+        Path(out).write_text(json.dumps(rows, indent=1))
+        return
+    with click.open_file(out or '-', 'w') as file:
+        writer = csv.DictWriter(file, ['file', 'class', 'score'])
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+@main.command()
+@click.argument('images', nargs=-1, required=True)
+@click.option('--init', help='folder of a training, or a checkpoint')
+@click.option('--model', help='with a checkpoint: a name of list_models()')
+@click.option('--out', required=True, help='.npz, .csv or .safetensors')
+@click.option(
+    '--readout',
+    default='avg_featmap',
+    type=click.Choice(['cls_token', 'avg_featmap']),
+    help='mean of the patches (the default), or the class token',
+)
+def embed(
+    images: tuple[str, ...],
+    out: str,
+    init: str | None,
+    model: str | None,
+    readout: str,
+) -> None:
+    """Write a feature vector for each of IMAGES: files, or folders.
+
+    Files that cannot be read are named and skipped.
+    """
+    from .engine.run import backbone_of
+    from .evaluation.embed import embed_images, save_features
+
+    with quietly():
+        names, features, skipped = embed_images(
+            images, *backbone_of(init, model), readout
+        )
+    save_features(names, features, out)
+    for name, reason in skipped:
+        click.echo(f'skipped: {name} ({reason})', err=True)
+    click.echo(f'wrote {out}: {len(names)} x {features.shape[1]}', err=True)
+
+
+if __name__ == '__main__':
+    main()

@@ -1,0 +1,110 @@
+"""What is in a folder of images, or of classes."""
+
+from __future__ import annotations
+
+import contextlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from ..utils.check import check_arg
+from .images import EXTENSIONS, find_images
+
+
+@dataclass
+class Folder:
+    """What is in a folder of images: how many, and their median sides."""
+
+    path: Path
+    number: int
+    height: int
+    width: int
+
+    def __str__(self) -> str:
+        return (
+            f'{self.number:,} images of about {self.width} x {self.height} '
+            'pixels'
+        )
+
+
+def look_at(folder: str | Path, field: str = 'data') -> Folder:
+    """Count the images of a folder, and measure some of them.
+
+    Args:
+        folder: The folder; its sub-folders are searched too.
+        field: What errors call it.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it holds no image that can be read.
+    """
+    path = Path(folder).expanduser().resolve()
+    if not path.is_dir():
+        raise FileNotFoundError(
+            f'{field}={str(folder)!r}: no such folder; give a folder of images'
+        )
+    images = find_images(path)
+    sides = []
+    for image in images[:: max(1, len(images) // 100)]:
+        with contextlib.suppress(Exception), Image.open(image) as opened:
+            sides.append(opened.size)
+    check_arg(
+        len(sides) > 0,
+        field,
+        str(folder),
+        'a folder with images that can be read, with names that end in one of '
+        f'{sorted(EXTENSIONS)}; none of {len(images)} can',
+    )
+    width, height = (sorted(side)[len(side) // 2] for side in zip(*sides))
+    return Folder(path, len(images), height, width)
+
+
+def split_classes(
+    folder: Path, out: Path
+) -> tuple[list[str], list[str], list[str]]:
+    """The images for training and for validation, and the classes.
+
+    Args:
+        folder: As ``data`` of :func:`~saim_mm.finetune`.
+        out: A folder to make, for the lists.
+
+    Returns:
+        Lines ``PATH LABEL``, paths from ``folder``; and names of classes.
+
+    Raises:
+        ValueError: If there are not two classes, or a split lacks one.
+    """
+    halves = [folder / name for name in ('train', 'val')]
+    split = all(half.is_dir() for half in halves)
+    parents = halves if split else [folder]
+    classes = sorted(p.name for p in parents[0].iterdir() if p.is_dir())
+    check_arg(
+        len(classes) > 1,
+        'data',
+        str(folder),
+        'a folder with a folder of images for each of two or more classes '
+        f'(or such folders in train/ and val/); it has {classes}',
+    )
+    lines = []
+    for parent in parents:
+        lines.append([])
+        for label, name in enumerate(classes):
+            images = find_images(parent / name)
+            check_arg(
+                len(images) > (0 if split else 1),
+                'data',
+                str(parent / name),
+                'a folder with images'
+                + ('' if split else ', two at least: one is for validation'),
+            )
+            lines[-1] += [f'{p.relative_to(folder)} {label}' for p in images]
+    if not split:
+        (every,) = lines
+        lines = [[], []]
+        for label in range(len(classes)):
+            own = [x for x in every if x.endswith(f' {label}')]
+            for number, line in enumerate(own):
+                lines[number % 5 == 1].append(line)
+    out.mkdir(parents=True, exist_ok=True)
+    return lines[0], lines[1], classes

@@ -1,0 +1,310 @@
+"""Trainings that follow from a folder of images and from the machine.
+
+What ``saim pretrain`` and ``saim finetune`` run: configs of this package with
+the numbers filled in, written to ``OUT/config.py``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.config import Config
+from mmengine.device import get_device
+
+from ..checkpoint.zoo import root
+from ..datasets.folders import look_at, split_classes
+from ..models.vit import SAIMViT
+from ..utils.check import check_arg
+from .checks.device import cpu_has_bfloat16
+from .run import CONFIG, checkpoint_of, run
+
+#: Short names of networks -> SAIMViT's.
+ARCHS = {
+    'mini': 'saim-mini',
+    '192x4': 'saim-192x4',
+    'tiny': 'deit-tiny',
+    'small': 'deit-small',
+    'base': 'base',
+    'large': 'large',
+}
+PRETRAIN = 'pretrain/saim_vit-small-p16_1xb128-amp-coslr-200e_folder.py'
+FINETUNE = 'classification/vit-small-p16_1xb64-amp-coslr-50e_folder.py'
+
+
+def precision() -> tuple[str, str]:
+    """The optimiser wrapper for this machine, and why."""
+    if get_device() == 'cuda':
+        if torch.cuda.is_bf16_supported():
+            return 'BFloat16OptimWrapper', 'GPU, bfloat16'
+        return 'AmpOptimWrapper', 'GPU, float16'
+    if cpu_has_bfloat16():
+        return 'BFloat16OptimWrapper', 'CPU with bfloat16'
+    return 'OptimWrapper', 'CPU, float32'
+
+
+def pretrain_config(
+    data: str | Path,
+    out: str | Path,
+    arch: str | None = None,
+    size: int | None = None,
+    patch: int | None = None,
+    epochs: int | None = None,
+    init: str | Path | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Config, str]:
+    """The config of a pre-training, and in a line what it is and why.
+
+    Args:
+        data: A folder of images.
+        out: The folder of the training.
+        arch: One of :data:`ARCHS`. By default 'mini' or '192x4' on a CPU,
+            and by the number of images on a GPU.
+        size: Side of a crop in pixels, a multiple of ``patch``. By default
+            what the images have, at most 96 on a CPU and 224 on a GPU.
+        patch: Side of a patch in pixels. By default 4, 8 or 16, by ``size``.
+        epochs: Passes over the images. By default as many as make about 2,000
+            steps on a CPU, and 60,000 on a GPU.
+        init: A checkpoint to start from.
+        options: Any option of the config, as ``--cfg-options`` takes them.
+
+    Raises:
+        ValueError: If an argument does not fit.
+        FileNotFoundError: If there is no such folder or checkpoint.
+    """
+    folder = look_at(data)
+    gpu = get_device() == 'cuda'
+    short = min(folder.height, folder.width)
+    if size is None:
+        largest = 224 if gpu else 96
+        size = min(
+            largest,
+            next((s for s in (32, 64, 96) if short < s * 1.5), largest),
+        )
+    if patch is None:
+        patch = 4 if size <= 40 else 8 if size <= 128 else 16
+    check_arg(patch > 0, 'patch', patch, 'a positive number of pixels')
+    check_arg(
+        size > 0 and size % patch == 0,
+        'size',
+        size,
+        f'a multiple of patch={patch} (pixels)',
+    )
+    if arch is None and gpu:
+        arch = next(
+            (
+                a
+                for a, n in (('tiny', 2e4), ('small', 3e5))
+                if folder.number < n
+            ),
+            'base',
+        )
+    elif arch is None:
+        arch = 'mini' if size <= 64 else '192x4'
+    check_arg(arch in ARCHS, 'arch', arch, f'one of {list(ARCHS)}')
+    batch = 256 if gpu else 128 if folder.number >= 10_000 else 64
+    batch = min(batch, max(1, folder.number // 4))
+    if epochs is None:
+        steps, least, most = (60_000, 100, 800) if gpu else (2000, 5, 400)
+        epochs = round(steps * batch / folder.number)
+        epochs = min(max(epochs, least), most)
+    check_arg(epochs > 0, 'epochs', epochs, 'a positive number of passes')
+    wrapper, machine = precision()
+    # The paper's rule is for ViT-B; small networks learn at higher rates.
+    rate = min(1e-3 * batch / 64, 1.5e-3)
+    if arch in ('base', 'large'):
+        rate = 2e-4 * batch / 256
+
+    cfg = load(PRETRAIN)
+    cfg.model.backbone.update(
+        arch=ARCHS[arch], img_size=size, patch_size=patch
+    )
+    if init is not None:
+        cfg.model.backbone.init_cfg = dict(
+            type='Pretrained', checkpoint=checkpoint_of(init)
+        )
+    loader = cfg.train_dataloader
+    loader.batch_size = batch
+    loader.drop_last = True
+    loader.dataset.data_root = str(folder.path)
+    loader.dataset.pipeline[0].scale = size
+    finish(cfg, out, epochs, rate, batch, wrapper, options)
+    return cfg, (
+        f'{folder}; {machine}: {size} pixels in patches of {patch}, ViT '
+        f'{arch!r}, {epochs} epochs of {folder.number // batch} steps of '
+        f'{batch} images, learning rate {rate:.1e}'
+    )
+
+
+def finetune_config(
+    data: str | Path,
+    out: str | Path,
+    init: str | Path | None = None,
+    epochs: int | None = None,
+    options: Mapping[str, Any] | None = None,
+) -> tuple[Config, str]:
+    """The config of a fine-tuning on folders of classes, and a line about it.
+
+    Args:
+        data: ``train/CLASS/*`` and ``val/CLASS/*``; or ``CLASS/*``, of which
+            every fifth image of a class is for validation.
+        out: The folder of the training.
+        init: The folder of a pre-training, or a checkpoint in it. None: from
+            scratch.
+        epochs: Passes over the images. By default as many as make about 2,000
+            steps on a CPU, and 50 on a GPU.
+        options: As for :func:`pretrain_config`.
+
+    Raises:
+        ValueError: If an argument does not fit.
+        FileNotFoundError: If there is no such folder or checkpoint.
+    """
+    folder = look_at(data)
+    if init is None:
+        backbone = pretrain_config(data, out)[0].model.backbone
+    else:
+        checkpoint = checkpoint_of(init)
+        path = Path(checkpoint).parent
+        check_arg(
+            (path / CONFIG).is_file(),
+            'init',
+            str(init),
+            f'a folder that saim pretrain wrote, or a checkpoint beside its '
+            f'{CONFIG}; for other weights write a config (docs/recipes.md)',
+        )
+        backbone = Config.fromfile(path / CONFIG).model.backbone
+        backbone.init_cfg = dict(
+            type='Pretrained', checkpoint=checkpoint, prefix='backbone.'
+        )
+    train, val, classes = split_classes(folder.path, Path(out))
+    number = len(train)
+    size = backbone.img_size
+    batch = min(64, max(1, number // 4))
+    if epochs is None:
+        gpu = get_device() == 'cuda'
+        epochs = 50 if gpu else min(max(round(2000 * batch / number), 5), 100)
+    check_arg(epochs > 0, 'epochs', epochs, 'a positive number of passes')
+    wrapper, machine = precision()
+
+    cfg = load(FINETUNE)
+    arch = SAIMViT.parse_arch(backbone.arch)
+    cfg.model.backbone = dict(backbone, drop_path_rate=0.1 * (size >= 224))
+    cfg.model.head.update(
+        num_classes=len(classes), in_channels=arch['embed_dims']
+    )
+    cfg.data_preprocessor.num_classes = len(classes)
+    if arch['num_layers'] < 12:
+        # In so few steps the lower blocks would hardly move.
+        cfg.optim_wrapper.paramwise_cfg.layer_decay_rate = 1.0
+    both = dict(
+        type='CustomDataset',
+        data_root='',
+        data_prefix=str(folder.path),
+        metainfo=dict(classes=classes),
+    )
+    crop = dict(crop_ratio_range=(0.5, 1.0), backend='pillow')
+    for loader, name, lines, pipeline in (
+        (
+            cfg.train_dataloader,
+            'train.txt',
+            train,
+            [
+                dict(type='RandomResizedCrop', scale=size, **crop),
+                dict(type='RandomFlip', prob=0.5, direction='horizontal'),
+            ],
+        ),
+        (
+            cfg.val_dataloader,
+            'val.txt',
+            val,
+            [
+                dict(
+                    type='ResizeEdge',
+                    scale=round(size * 256 / 224),
+                    backend='pillow',
+                    interpolation='bicubic',
+                ),
+                dict(type='CenterCrop', crop_size=size),
+            ],
+        ),
+    ):
+        listed = Path(out).expanduser().resolve() / name
+        listed.write_text('\n'.join(lines) + '\n')
+        loader.batch_size = batch
+        loader.dataset = dict(
+            **both,
+            ann_file=str(listed),
+            pipeline=[
+                dict(type='LoadImageFromFile'),
+                *pipeline,
+                dict(type='PackInputs'),
+            ],
+        )
+    cfg.val_dataloader.num_workers = 1
+    cfg.test_dataloader = cfg.val_dataloader
+    cfg.train_cfg.val_interval = max(1, epochs // 10)
+    rate = 5e-4 * batch / 256 if size >= 224 else 1e-3 * batch / 64
+    finish(cfg, out, epochs, rate, batch, wrapper, options)
+    start = f'weights of {init}' if init else 'from scratch'
+    return cfg, (
+        f'{folder}, {len(classes)} classes, {number} to train on and '
+        f'{len(val)} to validate; {machine}: {start}, {epochs} epochs of '
+        f'{max(1, number // batch)} steps, learning rate {rate:.1e}'
+    )
+
+
+def finish(
+    cfg: Config,
+    out: str | Path,
+    epochs: int,
+    rate: float,
+    batch: int,
+    wrapper: str,
+    options: Mapping[str, Any] | None,
+) -> None:
+    """Fill in what all trainings have; ``options`` come last."""
+    cfg.train_dataloader.num_workers = min(
+        8, max(1, (os.cpu_count() or 2) - 1)
+    )
+    cfg.train_dataloader.persistent_workers = True
+    cfg.optim_wrapper.type = wrapper
+    cfg.optim_wrapper.optimizer.lr = rate
+    cfg.auto_scale_lr.base_batch_size = batch
+    cfg.train_cfg.max_epochs = epochs
+    warm_up = max(1, epochs // 10) if epochs > 1 else 0
+    first, cosine = cfg.param_scheduler
+    first.update(end=warm_up)
+    cosine.update(begin=warm_up, end=epochs)
+    if not warm_up:
+        cfg.param_scheduler = [cosine]
+    cfg.default_hooks.checkpoint.interval = max(1, epochs // 10)
+    cfg.default_hooks.logger.interval = 10
+    cfg.work_dir = str(Path(out).expanduser().resolve())
+    cfg.resume = True  # if there is something to go on from
+    cfg.merge_from_dict(dict(options or {}))
+
+
+def load(name: str) -> Config:
+    """A config of this package."""
+    return Config.fromfile(root() / 'configs' / name)
+
+
+def pretrain(data: str | Path, out: str | Path, **arguments: Any) -> Path:
+    """Do what ``saim pretrain`` does; arguments of :func:`pretrain_config`.
+
+    Returns:
+        The last checkpoint.
+    """
+    return run(pretrain_config(data, out, **arguments)[0])
+
+
+def finetune(data: str | Path, out: str | Path, **arguments: Any) -> Path:
+    """Do what ``saim finetune`` does; arguments of :func:`finetune_config`.
+
+    Returns:
+        The last checkpoint.
+    """
+    return run(finetune_config(data, out, **arguments)[0])

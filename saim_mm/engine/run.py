@@ -1,0 +1,183 @@
+"""Running a training in a folder, and going on with what is there."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config
+from mmengine.logging import MMLogger
+
+from ..checkpoint.sharded import REST
+from ..checkpoint.zoo import DEMO, root
+from ..models.vit import SAIMViT
+from ..utils.check import check_arg
+from .hooks.console_hook import ConsoleHook
+from .resume import find_checkpoints
+from .runner import SAIMRunner
+
+#: The file that says what is trained in a folder.
+CONFIG = 'config.py'
+
+
+def checkpoint_of(init: str | Path) -> str:
+    """A checkpoint: a file, an address, or the last one of a training.
+
+    Raises:
+        FileNotFoundError: If there is no such file, or no checkpoint there.
+    """
+    path = Path(init).expanduser()
+    if '://' in str(init):
+        return str(init)
+    if path.is_dir() and not (path / REST).is_file():
+        if not (path / CONFIG).is_file():
+            raise FileNotFoundError(
+                f'init={str(init)!r}: must be a folder that saim pretrain or '
+                f'saim finetune wrote, with {CONFIG} in it, or a checkpoint'
+            )
+        found = find_checkpoints(path)
+        if not found:
+            raise FileNotFoundError(
+                f'init={str(init)!r}: holds no checkpoint yet; let its '
+                'training go on first'
+            )
+        path = found[0]
+    if not path.exists():
+        raise FileNotFoundError(
+            f'init={str(init)!r}: no such file or folder; give a checkpoint, '
+            'or the folder of a training'
+        )
+    return str(path.resolve())
+
+
+def backbone_of(
+    init: str | Path | None, model: str | None = None
+) -> tuple[SAIMViT | str, str | None]:
+    """A backbone and its checkpoint, as FeatureExtractor takes them.
+
+    Args:
+        init: The folder of a training, or a checkpoint.
+        model: With a checkpoint of others, a name of ``list_models()``.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or checkpoint.
+        ValueError: If nothing says which model the checkpoint is of.
+    """
+    if init is None:
+        check_arg(
+            model is None,
+            'init',
+            None,
+            f'the folder of a training, or a checkpoint of model={model!r}',
+        )
+        init = f'saim_mm://{DEMO}'
+    checkpoint = checkpoint_of(init)
+    if model is not None:
+        return model, checkpoint
+    if '://' in checkpoint:
+        path = root() / 'configs/pretrain' / f'{checkpoint.split("/")[-1]}.py'
+    else:
+        path = Path(checkpoint).parent / CONFIG
+    check_arg(
+        path.is_file(),
+        'model',
+        model,
+        f'given with init={str(init)!r}: beside it is no {CONFIG} that says '
+        'which model it is of',
+    )
+    backbone = dict(Config.fromfile(path).model.backbone)
+    backbone.update(init_cfg=None)
+    backbone.pop('type')
+    return SAIMViT(**backbone), checkpoint
+
+
+class QuietRunner(SAIMRunner):
+    """A runner whose log goes to the log file, and warnings to the screen."""
+
+    def build_logger(self, *args, **kwargs) -> MMLogger:
+        logger = super().build_logger(*args, **kwargs)
+        for handler in logger.handlers:
+            if type(handler) is logging.StreamHandler:
+                handler.setLevel(logging.ERROR)
+        return logger
+
+
+def run(cfg: Config) -> Path:
+    """Train in ``cfg.work_dir``, or go on with what is there.
+
+    Args:
+        cfg: The config; it is written to ``config.py`` there.
+
+    Returns:
+        The last checkpoint.
+
+    Raises:
+        ValueError: If another training is there.
+        KeyboardInterrupt: On Ctrl-C, when a checkpoint has been saved.
+    """
+    out = Path(cfg.work_dir)
+    path = out / CONFIG
+    if path.is_file():
+        before = Config.fromfile(path)
+        changed = differences(before.to_dict(), cfg.to_dict())
+        check_arg(
+            not changed,
+            'out',
+            str(out),
+            'another folder, or an empty one: it holds a training with other '
+            f'settings ({", ".join(changed[:3])})',
+        )
+    else:
+        out.mkdir(parents=True, exist_ok=True)
+        cfg.dump(path)
+    runner = QuietRunner.from_cfg(cfg)
+    hook = ConsoleHook()
+    runner.register_hook(hook)
+    interrupted = False
+
+    def save_first(*_) -> None:
+        nonlocal interrupted
+        if interrupted:
+            raise KeyboardInterrupt
+        interrupted = True
+        os.kill(os.getpid(), signal.SIGTERM)  # saves, then leaves
+
+    usual = signal.signal(signal.SIGINT, save_first)
+    try:
+        runner.train()
+    except SystemExit:
+        if not interrupted:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        hook.progress.stop()
+        signal.signal(signal.SIGINT, usual)
+    return find_checkpoints(out)[0]
+
+
+def differences(first: Any, second: Any, name: str = '') -> list[str]:
+    """The fields in which two configs differ, and their values."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        keys = dict.fromkeys([*first, *second])
+        return [
+            field
+            for key in keys
+            for field in differences(
+                first.get(key), second.get(key), f'{name}.{key}'.lstrip('.')
+            )
+        ]
+    sequences = all(
+        isinstance(x, Sequence) and not isinstance(x, str)
+        for x in (first, second)
+    )
+    if sequences and len(first) == len(second):
+        return [
+            field
+            for number, pair in enumerate(zip(first, second))
+            for field in differences(*pair, f'{name}.{number}')
+        ]
+    return [] if first == second else [f'{name}={first!r}, now {second!r}']

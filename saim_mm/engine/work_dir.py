@@ -1,0 +1,133 @@
+"""A training's folder: it can be written, and by one training at a time."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import logging
+import os
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from mmengine.fileio import LocalBackend, get_file_backend
+from mmengine.logging import print_log
+
+from ..utils.dist import run_or_raise_on_all
+
+#: The file in a work_dir that the training in it has locked.
+LOCK = '.lock'
+
+
+def is_local(
+    folder: str, file_client_args: dict | None, backend_args: dict | None
+) -> bool:
+    """Whether MMEngine writes files of this machine there."""
+    if file_client_args is not None:
+        return file_client_args.get('backend', 'disk') == 'disk'
+    backend = get_file_backend(folder, backend_args=backend_args)
+    return isinstance(backend, LocalBackend)
+
+
+def check_writable(folder: str | Path, field: str) -> None:
+    """Make a folder, and refuse one that files cannot be written to.
+
+    Args:
+        folder (str | Path): The folder.
+        field (str): What names it in the config.
+
+    Raises:
+        OSError: Naming the field.
+    """
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=folder) as file:
+            file.write(bytes(2**20))  # more than a config and a log's start
+            file.flush()
+            os.fsync(file.fileno())
+    except OSError as error:
+        raise OSError(
+            f'{field}={str(folder)!r}: cannot be written, so no checkpoint '
+            f'could be kept ({error}); make room, or set another'
+        ) from error
+
+
+@contextlib.contextmanager
+def locked(work_dir: str) -> Iterator[None]:
+    """Keep other trainings out of a folder while this one runs.
+
+    The main process holds a lock of the operating system, which ends with it,
+    after kill -9 too: none is left behind. (A machine that lost its power
+    leaves its lock to the file server for a while.)
+
+    Args:
+        work_dir (str): The folder.
+
+    Raises:
+        RuntimeError: If another training holds the lock. (In the others of
+            several processes OSError.)
+    """
+    with contextlib.ExitStack() as stack:
+
+        def lock() -> None:
+            file = stack.enter_context(open(Path(work_dir, LOCK), 'a+'))
+            try:
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.EACCES, errno.EAGAIN):
+                    print_log(
+                        f'work_dir={work_dir!r}: no locks there ({error}), so '
+                        'nothing keeps a second training out',
+                        logger='current',
+                        level=logging.WARNING,
+                    )
+                    return
+                file.seek(0)
+                raise RuntimeError(
+                    f'work_dir={work_dir!r}: {file.read()} is training there. '
+                    'Wait for it, stop it, or set another --work-dir. (If its '
+                    f'machine is gone for good, remove {LOCK} in it.)'
+                ) from None
+            file.truncate(0)
+            file.write(
+                f'process {os.getpid()} on {socket.gethostname()}, since '
+                f'{time.strftime("%Y-%m-%d %H:%M:%S")},'
+            )
+            file.flush()
+
+        run_or_raise_on_all(lock, main_only=True)
+        yield
+
+
+@contextlib.contextmanager
+def explain_os_errors(work_dir: str) -> Iterator[None]:
+    """While files in a folder are written: say if it is full or gone.
+
+    Args:
+        work_dir (str): The folder.
+
+    Raises:
+        OSError: Naming the field.
+    """
+    try:
+        yield
+    except OSError as error:
+        field = f'work_dir={str(work_dir)!r}'
+        if not Path(work_dir).is_dir():
+            raise FileNotFoundError(
+                f'{field}: is no longer there; was it removed, or its disk '
+                'unmounted? Bring it back and go on with --resume, or set '
+                'another --work-dir'
+            ) from error
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            free = shutil.disk_usage(work_dir).free
+            raise OSError(
+                f'{field}: cannot be written ({error}; {free / 2**20:.0f} MiB '
+                'are left); make room and go on with --resume, or set another '
+                '--work-dir'
+            ) from error
+        raise

@@ -1,0 +1,340 @@
+"""Encoders that look at whole images: for an order, or as the target."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from copy import deepcopy
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from mmengine.registry import MODELS
+from mmengine.runner import CheckpointLoader
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
+from torch import Tensor, nn
+
+from ..utils.check import check_arg
+from .layers import TransformerBlock
+from .vit import SAIMViT
+
+
+@dataclass
+class View:
+    """What an encoder sees of whole images; without gradients.
+
+    Args:
+        patches (Tensor): (B, L, C), the feature of each patch.
+        cls_token (Tensor, optional): (B, C), that of the class token.
+        last (tuple[TransformerBlock, Tensor], optional): The encoder's last
+            block and what goes into it, (B, L + 1, C).
+    """
+
+    patches: Tensor
+    cls_token: Tensor | None = None
+    last: tuple[TransformerBlock, Tensor] | None = None
+
+    #: The kinds of :meth:`attention`.
+    similarities = ('cls', 'gap', 'self')
+
+    def attention(self, similarity: str) -> Tensor:
+        """How much attention each patch gets.
+
+        Args:
+            similarity (str): As for :class:`SemanticOrder`.
+
+        Returns:
+            Tensor: (B, L), float32 at least; of 'cls' and 'gap' the sum is 1,
+            of 'self' that and the class token's own share.
+
+        Raises:
+            ValueError: If the encoder has no class token, or for 'self' is no
+                :class:`SAIMViT`.
+        """
+        needed = dict(cls=self.cls_token, gap=self.patches, self=self.last)
+        check_arg(
+            needed[similarity] is not None,
+            'SemanticOrder.similarity',
+            similarity,
+            "'gap' with this teacher: it gives patches alone (for a class "
+            "token, set teacher.backbone.out_type='raw')",
+        )
+        # Half precision would make many patches equal.
+        with torch.autocast(self.patches.device.type, enabled=False):
+            if similarity == 'self':
+                return self.self_attention()
+            patches = at_least_float32(self.patches)
+            if similarity == 'cls':
+                first = at_least_float32(self.cls_token).unsqueeze(1)
+            else:
+                first = patches.mean(dim=1, keepdim=True)  # (B, 1, C)
+            cosine = (
+                F.normalize(first, dim=-1) * F.normalize(patches, dim=-1)
+            ).sum(dim=-1)  # (B, L)
+            return cosine.softmax(dim=-1)
+
+    @torch.no_grad()
+    def self_attention(self) -> Tensor:
+        """The class token's attention in the last block, mean of the heads."""
+        block, x = self.last
+        attention = block.attn
+        x = block.ln1(at_least_float32(x))
+        q, k, _ = attention.qkv(x).chunk(3, dim=-1)
+        q, k = (
+            t.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+            for t in (q[:, :1], k)
+        )  # (B, heads, 1, C / heads), (B, heads, L + 1, C / heads)
+        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+        return scores.softmax(dim=-1).mean(dim=1)[:, 0, 1:]
+
+
+def at_least_float32(x: Tensor) -> Tensor:
+    """A tensor of half precision in float32, others as they are."""
+    return x.to(torch.promote_types(x.dtype, torch.float32))
+
+
+@torch.no_grad()
+def look(vit: SAIMViT, images: Tensor) -> View:
+    """Let an encoder look at whole images, in evaluation mode.
+
+    Args:
+        vit (SAIMViT): With class token and final norm.
+        images (Tensor): (B, 3, H, W), normalised.
+
+    Returns:
+        View: After the final norm.
+    """
+    last = vit.num_layers - 1
+    usual = vit.training, vit.out_type, vit.out_indices
+    vit.out_type, vit.out_indices = 'raw', [last - 1, last]
+    vit.eval()
+    try:
+        *before, tokens = vit(images)  # (B, L + 1, C) each
+    finally:
+        training, vit.out_type, vit.out_indices = usual
+        vit.train(training)
+    return View(
+        tokens[:, 1:],
+        tokens[:, 0],
+        (vit.layers[-1], before[0]) if before else None,
+    )
+
+
+@MODELS.register_module()
+class MovingAverageTeacher(nn.Module):
+    """The exponential moving average of the model's own encoder.
+
+    :class:`~saim_mm.TeacherHook` updates it after every step; it is saved in
+    the checkpoint. As in MMEngine, momentum is the share of the *new* weights:
+    with the defaults and 800 epochs they are SemAIM's, whose decay rises from
+    0.999 to 0.9999 over the first 100.
+
+    Args:
+        student (SAIMViT): The encoder; :class:`~saim_mm.SAIM` fills it in.
+        momentum (float): At the beginning. Defaults to 0.001.
+        end_momentum (float): In the end. Defaults to 0.0001.
+        ramp (float): Share of the training in which the one goes linearly to
+            the other. Defaults to 1/8.
+
+    Raises:
+        ValueError: If an argument is not a share.
+    """
+
+    def __init__(
+        self,
+        student: SAIMViT,
+        momentum: float = 0.001,
+        end_momentum: float = 0.0001,
+        ramp: float = 1 / 8,
+    ) -> None:
+        super().__init__()
+        for name, value in dict(
+            momentum=momentum, end_momentum=end_momentum, ramp=ramp
+        ).items():
+            check_arg(
+                isinstance(value, (int, float)) and 0 < value <= 1,
+                f'teacher.{name}',
+                value,
+                'more than 0 and at most 1',
+            )
+        self.momentum = momentum
+        self.end_momentum = end_momentum
+        self.ramp = ramp
+        self.embed_dims = student.embed_dims
+        self.encoder = deepcopy(student).requires_grad_(False).eval()
+        self.updated = False
+        self._weight: Tensor | None = None
+
+    def train(self, mode: bool = True) -> MovingAverageTeacher:
+        """Stay in evaluation mode."""
+        return super().train(False)
+
+    def forward(self, images: Tensor) -> View:
+        return look(self.encoder, images)
+
+    @torch.no_grad()
+    def start(self, student: SAIMViT) -> None:
+        """Begin with the weights of the encoder."""
+        for mine, new in zip(self.encoder.parameters(), student.parameters()):
+            mine.copy_(new)
+
+    @torch.no_grad()
+    def update(self, student: SAIMViT, progress: float) -> None:
+        """Take in the encoder's weights after a step.
+
+        Args:
+            student (SAIMViT): The encoder.
+            progress (float): How far the training is, 0 to 1.
+        """
+        part = min(progress / self.ramp, 1)
+        change = self.end_momentum - self.momentum
+        momentum = self.momentum + part * change
+        for mine, new in zip(self.encoder.parameters(), student.parameters()):
+            mine.lerp_(new, momentum)
+        self.updated = True
+
+    def check_updated(self, student: SAIMViT) -> None:
+        """Refuse to go on if the encoder is trained and the average is not.
+
+        Raises:
+            ValueError: Before the second step, if nothing updates it.
+        """
+        if self.updated:
+            return
+        weight = student.ln1.bias.detach()
+        if self._weight is None:
+            self._weight = weight.clone()
+        check_arg(
+            torch.equal(self._weight, weight),
+            'default_hooks',
+            'no TeacherHook',
+            "with teacher=dict(type='TeacherHook') if model.teacher is a "
+            'MovingAverageTeacher: the moving average does not move without',
+        )
+
+
+@MODELS.register_module()
+class FrozenTeacher(nn.Module):
+    """A pre-trained backbone of any kind that gives a feature for each patch.
+
+    It is not trained, stays in evaluation mode, and is in no checkpoint: the
+    runner loads its weights (``init_weights``), or says what they lack.
+
+    Args:
+        student (SAIMViT): The encoder; :class:`~saim_mm.SAIM` fills it in.
+        backbone (dict): A backbone of mmpretrain with the same grid of
+            patches, with ``init_cfg=dict(type='Pretrained', checkpoint=...)``
+            (and ``prefix``, as MMEngine's). Its output is a map (B, C, rows,
+            columns), or a ViT's tokens with ``out_type='raw'``.
+        neck (dict, optional): What follows, token by token, such as
+            ``CLIPProjection``; with an ``init_cfg`` of its own.
+
+    Raises:
+        ValueError: If there is no checkpoint, the backbone's patches are not
+            the model's, or (in ``init_weights``) weights are missing.
+    """
+
+    def __init__(
+        self, student: SAIMViT, backbone: dict, neck: dict | None = None
+    ) -> None:
+        super().__init__()
+        self.grid = student.patch_resolution
+        parts = {'backbone': backbone, **({'neck': neck} if neck else {})}
+        for name, config in parts.items():
+            init_cfg = config.get('init_cfg')
+            check_arg(
+                isinstance(init_cfg, dict)
+                and init_cfg.get('type') == 'Pretrained'
+                and bool(init_cfg.get('checkpoint')),
+                f'teacher.{name}.init_cfg',
+                init_cfg,
+                "dict(type='Pretrained', checkpoint='...'): a teacher without "
+                'weights has nothing to teach',
+            )
+            parts[name] = MMPRETRAIN_MODELS.build(
+                {'_scope_': 'mmpretrain', **config}  # of its activations, too
+            )
+        parts = nn.ModuleDict(parts).requires_grad_(False)
+        parts.eval()
+        # In a tuple it is no sub-module: not saved, trained or shared out.
+        self.parts = (parts,)
+        size = (1, student.in_channels, *student.img_size)
+        view = self(student.cls_token.new_zeros(size))
+        self.embed_dims = view.patches.shape[-1]
+
+    def _apply(self, fn: Callable, recurse: bool = True) -> FrozenTeacher:
+        """Go with the model to another device or type."""
+        self.parts[0]._apply(fn, recurse)
+        return super()._apply(fn, recurse)
+
+    @torch.no_grad()
+    def forward(self, images: Tensor) -> View:
+        parts = self.parts[0]
+        x = parts['backbone'](images)
+        x = x[-1] if isinstance(x, (tuple, list)) else x
+        extra = 0
+        if x.ndim == 4:  # (B, C, rows, columns)
+            grid = tuple(x.shape[2:])
+            x = x.flatten(2).transpose(1, 2)  # (B, L, C)
+        else:  # (B, extra + L, C)
+            extra = getattr(parts['backbone'], 'num_extra_tokens', 1)
+            fits = x.ndim == 3 and x.shape[1] - extra == math.prod(self.grid)
+            grid = self.grid if fits else None
+        check_arg(
+            grid == self.grid,
+            'teacher.backbone: output of shape',
+            tuple(x.shape),
+            f'features of {self.grid[0]} x {self.grid[1]} patches, as '
+            'model.backbone has: choose img_size, patch_size and a teacher '
+            "that fit each other (of a ViT, out_type='featmap' or 'raw')",
+        )
+        if 'neck' in parts:
+            x = parts['neck'](x)
+            x = x[-1] if isinstance(x, (tuple, list)) else x
+        return View(x[:, extra:], x[:, 0] if extra else None)
+
+    def init_weights(self) -> None:
+        """Load the weights.
+
+        Raises:
+            FileNotFoundError: If there is no such checkpoint.
+            ValueError: If it lacks weights, or has those of another size.
+        """
+        for name, part in self.parts[0].items():
+            load_all(part, f'teacher.{name}.init_cfg', part.init_cfg)
+
+
+def load_all(module: nn.Module, field: str, init_cfg: dict) -> None:
+    """Load a checkpoint that has every weight of a module.
+
+    Args:
+        module (nn.Module): Changed in place.
+        field (str): What to name in errors.
+        init_cfg (dict): MMEngine's, of type Pretrained.
+
+    Raises:
+        ValueError: If a weight is missing or of another size.
+    """
+    path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix') or ''
+    weights = CheckpointLoader.load_checkpoint(path, map_location='cpu')
+    for key in ('state_dict', 'model'):
+        weights = weights.get(key, weights)
+    prefix = f'{prefix.rstrip(".")}.' if prefix else ''
+    own = {
+        name.removeprefix(prefix): value
+        for name, value in weights.items()
+        if name.startswith(prefix)
+    }
+    try:
+        missing = module.load_state_dict(own, strict=False).missing_keys
+    except RuntimeError as error:
+        raise ValueError(f'{field}={dict(init_cfg)}: {error}') from error
+    check_arg(
+        not missing,
+        field,
+        dict(init_cfg),
+        f'a checkpoint with all weights of {type(module).__name__}: it lacks '
+        f'{missing[:3]} and {max(0, len(missing) - 3)} others, and has '
+        f'{list(weights)[:3]} (if only the beginning of the names differs: '
+        'prefix)',
+    )

@@ -1,0 +1,264 @@
+"""The command `saim`: the README's four lines, and what may go wrong."""
+
+import csv
+import json
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from helpers import ROOT, call, weights
+from mmengine.config import Config
+from PIL import Image
+from safetensors import safe_open
+
+from saim_mm.engine import recipes
+from saim_mm.engine.resume import find_checkpoints
+
+SAIM = (sys.executable, '-m', 'saim_mm.cli')
+
+
+@pytest.fixture(scope='module')
+def classes(tmp_path_factory):
+    """Two classes of 12 small images: dark ones and bright ones."""
+    folder = tmp_path_factory.mktemp('classes')
+    random = np.random.default_rng(0)
+    for label, name in enumerate(('bright', 'dark')):
+        (folder / name).mkdir()
+        for number in range(12):
+            pixels = random.integers(0, 60, (28, 30, 3)) + 190 * (1 - label)
+            image = Image.fromarray(pixels.astype(np.uint8))
+            image.save(folder / name / f'{number:02}.png')
+    return folder
+
+
+def saim(*words, folder):
+    return call(*SAIM, *words, folder=folder)
+
+
+@pytest.fixture(scope='module')
+def door(classes, tmp_path_factory):
+    """The README's commands in one folder, as they stand but for epochs."""
+    folder = tmp_path_factory.mktemp('door')
+    text = (ROOT / 'README.md').read_text()
+    [block] = re.findall(
+        r'^```bash\n# needs your images\n(.*?)^```', text, re.M | re.S
+    )
+    (folder / 'photo.jpg').symlink_to(classes / 'dark/00.png')
+    outputs = {}
+    for line in block.splitlines():
+        line = re.sub('/path/to/(images|classes)', str(classes), line)
+        name, *words = shlex.split(line)
+        assert name == 'saim'
+        if words[0] in ('pretrain', 'finetune'):
+            words += [
+                '--epochs',
+                '2',
+                'train_dataloader.num_workers=0',
+                'train_dataloader.persistent_workers=False',
+            ]
+        code, output = saim(*words, folder=folder)
+        assert code == 0, output
+        outputs[words[0]] = output
+    assert list(outputs) == ['pretrain', 'embed', 'finetune', 'predict']
+    return folder, outputs
+
+
+def test_the_four_lines(door, classes):
+    folder, outputs = door
+    lines = outputs['pretrain'].strip().splitlines()
+    assert '24 images of about 30 x 28 pixels' in lines[0]
+    assert "32 pixels in patches of 4, ViT 'mini', 2 epochs" in lines[0]
+    assert lines[-1].startswith('next: saim embed ')
+    # Nothing but these, the steps and the checkpoint.
+    others = [
+        x for x in lines[1:-1] if not re.match(r'step \d+/8  loss|wrote ', x)
+    ]
+    assert not others
+    features = np.load(folder / 'features.npz')
+    assert features['features'].shape == (24, 96)
+    assert len(set(features['names'])) == 24
+    assert np.isfinite(features['features']).all()
+    [row] = csv.DictReader(outputs['predict'].splitlines())
+    assert row['file'] == 'photo.jpg' and row['class'] in ('bright', 'dark')
+    assert 0.5 <= float(row['score']) <= 1
+    val = (folder / 'classifier/val.txt').read_text().splitlines()
+    train = (folder / 'classifier/train.txt').read_text().splitlines()
+    assert not set(val) & set(train) and len(val) + len(train) == 24
+    assert {x.split()[-1] for x in val} == {'0', '1'}
+
+
+def test_the_config_is_an_ordinary_one(door, tmp_path):
+    """By another way the same weights, to the bit."""
+    folder, _ = door
+    code, output = call(
+        *(sys.executable, 'tools/train.py', folder / 'run/config.py'),
+        *('--work-dir', tmp_path),
+    )
+    assert code == 0, output
+    ours, theirs = (
+        weights(find_checkpoints(x)[0]) for x in (folder / 'run', tmp_path)
+    )
+    assert all(torch.equal(ours[name], theirs[name]) for name in theirs)
+
+
+def test_the_same_command_goes_on_or_says_why_not(door, classes):
+    folder, _ = door
+    words = [
+        'train_dataloader.num_workers=0',
+        'train_dataloader.persistent_workers=False',
+    ]
+    code, output = saim(
+        'pretrain',
+        classes,
+        '--out',
+        'run',
+        '--epochs',
+        '2',
+        *words,
+        folder=folder,
+    )
+    assert code == 0 and 'wrote' in output  # there was nothing left to do
+    code, output = saim(
+        'pretrain',
+        classes,
+        '--out',
+        'run',
+        '--epochs',
+        '3',
+        *words,
+        folder=folder,
+    )
+    assert code == 1
+    assert output.splitlines()[-1].startswith(f"error: out='{folder}/run'")
+    assert 'train_cfg.max_epochs=2, now 3' in output
+
+
+def test_other_formats_and_broken_files(door, classes, tmp_path):
+    folder, _ = door
+    images = tmp_path / 'images'
+    (images / 'deep').mkdir(parents=True)
+    (images / 'deep/a.png').symlink_to(classes / 'dark/00.png')
+    (images / 'broken.jpg').write_bytes(b'no image')
+    for name in ('f.csv', 'f.safetensors', 'f.npz'):
+        code, output = saim(
+            *('embed', images, '--init', folder / 'run', '--out', name),
+            folder=tmp_path,
+        )
+        assert code == 0, output
+        assert 'skipped: ' in output and 'broken.jpg' in output
+        assert output.splitlines()[-1] == f'wrote {name}: 1 x 96'
+    expected = np.load(tmp_path / 'f.npz')['features']
+    with safe_open(tmp_path / 'f.safetensors', 'np') as file:
+        assert np.array_equal(file.get_tensor('features'), expected)
+        assert file.metadata() == {'name.0': str(images / 'deep/a.png')}
+    _, row = csv.reader(open(tmp_path / 'f.csv'))
+    np.testing.assert_allclose(
+        [float(x) for x in row[1:]], expected[0], rtol=1e-6
+    )
+    code, output = saim(
+        *(
+            'predict',
+            folder / 'classifier',
+            images / 'deep',
+            '--out',
+            'p.json',
+        ),
+        folder=tmp_path,
+    )
+    assert code == 0, output
+    [found] = json.loads((tmp_path / 'p.json').read_text())
+    assert found['file'].endswith('a.png')
+
+
+@pytest.mark.parametrize(
+    ('words', 'message'),
+    [
+        ('pretrain gone --out x', "data='gone': no such folder"),
+        (
+            'pretrain empty --out x',
+            "data='empty': must be a folder with images",
+        ),
+        (
+            'pretrain IMAGES --out x --size 30',
+            'size=30: must be a multiple of patch=4',
+        ),
+        ('pretrain IMAGES --out x --arch huge', "arch='huge': must be one of"),
+        (
+            'pretrain IMAGES --out x --init gone.pth',
+            "init='gone.pth': no such file",
+        ),
+        (
+            'finetune empty --out x',
+            "data='empty': must be a folder with images",
+        ),
+        ('finetune IMAGES/dark --out x', 'two or more classes'),
+        (
+            'finetune IMAGES --out x --init empty',
+            "init='empty': must be a folder that",
+        ),
+        ('embed gone --out f.npz', "images='gone': no such file"),
+        ('embed IMAGES --out f.txt', "out='f.txt': must be a name in"),
+        ('predict empty photo.jpg', "init='empty'"),
+    ],
+)
+def test_errors(words, message, classes, tmp_path):
+    """One clear last line, and nothing before it but what it does."""
+    (tmp_path / 'empty').mkdir()
+    words = words.replace('IMAGES', str(classes)).split()
+    code, output = saim(*words, folder=tmp_path)
+    assert code == 1
+    last = output.strip().splitlines()[-1]
+    assert last.startswith('error: ') and message in last
+    assert 'Traceback' not in output
+
+
+def test_ctrl_c(classes, tmp_path):
+    """It saves, and the same command goes on to the same end."""
+    words = [
+        *('pretrain', classes, '--epochs', '30', '--out'),
+    ]
+    command = [*map(str, [*SAIM, *words, tmp_path / 'a'])]
+    process = subprocess.Popen(
+        command,
+        env={**os.environ, 'OMP_NUM_THREADS': '1'},
+        text=True,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    while not list((tmp_path / 'a').glob('*.pth')):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    output, error = process.communicate(timeout=60)
+    assert process.returncode == 130, error
+    assert output == ''  # nothing a script would trip over
+    assert error.splitlines()[-1].startswith('stopped, and saved; the same')
+    assert (tmp_path / 'a/interrupted.pth').is_file()
+    for name in 'ab':
+        code, output = saim(*words, tmp_path / name, folder=tmp_path)
+        assert code == 0, output
+    first, second = (
+        weights(tmp_path / name / 'epoch_30.pth') for name in 'ab'
+    )
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_follows_from_the_images(tmp_path, monkeypatch):
+    """Size, patches and network, with and without a GPU."""
+    Image.new('RGB', (300, 240)).save(tmp_path / 'a.jpg')
+    cases = []
+    for device in ('cpu', 'cuda'):
+        monkeypatch.setattr(recipes, 'get_device', lambda d=device: d)
+        monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: True)
+        cfg, line = recipes.pretrain_config(tmp_path, tmp_path / 'out')
+        backbone = cfg.model.backbone
+        cases.append((backbone.img_size, backbone.patch_size))
+        assert isinstance(cfg, Config) and '1 images' in line
+    assert cases == [(96, 8), (224, 16)]

@@ -1,0 +1,118 @@
+"""Write table and plot of a study anew.
+
+    python tools/study/table.py [WORK_DIR]
+
+WORK_DIR (default: work_dirs/study) is that of tools/study/run.py; table.md and
+study.png are written into it: mean and deviation over seeds, and accuracy
+against FLOPs and hours of pre-training.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections import defaultdict
+from dataclasses import dataclass
+from pathlib import Path
+
+#: Column -> heading; any other column is its own heading.
+HEADINGS = {
+    'finetune10': 'fine-tuned, 10 %',
+    'finetune': 'fine-tuned',
+    'linear': 'linear',
+    'knn': '20-NN',
+    'knn-mean': '20-NN, patch mean',
+}
+
+
+@dataclass
+class Row:
+    """A method: {column: one value for each seed that has it}."""
+
+    name: str
+    seeds: int
+    petaflops: float
+    hours: float
+    accuracy: dict[str, list[float]]
+
+
+def collect(work_dir: Path) -> list[Row]:
+    """The runs that are there, the best in the first column first."""
+    import numpy as np
+
+    methods = defaultdict(list)
+    columns = dict.fromkeys(HEADINGS)
+    for path in sorted(work_dir.glob('*/seed-*/results.json')):
+        results = json.loads(path.read_text())
+        if results['accuracy']:
+            methods[results['name']].append(results)
+            columns.update(dict.fromkeys(results['accuracy']))
+    rows = []
+    for name, runs in methods.items():
+        accuracy = {
+            column: [
+                run['accuracy'][column]
+                for run in runs
+                if column in run['accuracy']
+            ]
+            for column in columns
+        }
+        flops, hours = (
+            float(np.mean([run[key] for run in runs]))
+            for key in ('flops', 'hours')
+        )
+        rows.append(Row(name, len(runs), flops / 1e15, hours, accuracy))
+    for row in rows:  # columns that nobody has
+        for column in columns:
+            if not any(other.accuracy.get(column) for other in rows):
+                row.accuracy.pop(column, None)
+    return sorted(
+        rows,
+        key=lambda row: [-np.mean(v or [0]) for v in row.accuracy.values()],
+    )
+
+
+def report(work_dir: Path) -> str:
+    """Write the table and the plot; returns the table."""
+    import numpy as np
+    from plot import plot
+
+    from saim_mm.checkpoint.atomic import atomic_write
+
+    rows = collect(work_dir)
+    columns = list(rows[0].accuracy) if rows else []
+    headings = ['pre-training', 'seeds', 'PFLOP', 'hours']
+    headings += [HEADINGS.get(column, column) for column in columns]
+    lines = [f'| {" | ".join(headings)} |', '| --- ' * len(headings) + '|']
+    for row in rows:
+        cells = [row.name, str(row.seeds)]
+        cells += [f'{row.petaflops:.3g}', f'{row.hours:.2f}']
+        for values in row.accuracy.values():
+            cell = f'{np.mean(values):.1f}' if values else ''
+            if len(values) > 1:
+                cell += f' ± {np.std(values, ddof=1):.1f}'
+            cells.append(cell)
+        lines.append(f'| {" | ".join(cells)} |')
+    table = '\n'.join(lines) + '\n'
+    atomic_write(work_dir / 'table.md', table.encode())
+    if rows:
+        plot(rows, work_dir / 'study.png')
+    return table
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument(
+        'work_dir', nargs='?', type=Path, default=Path('work_dirs/study')
+    )
+    args = parser.parse_args()
+    if not args.work_dir.is_dir():
+        parser.error(f'{args.work_dir}: no such folder')
+    print(report(args.work_dir), end='')
+
+
+if __name__ == '__main__':
+    main()
