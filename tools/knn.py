@@ -5,7 +5,8 @@
 
 CONFIG is a classification config of mmpretrain: its backbone is evaluated, on
 the images of its test set, with those of its training set as neighbours (both
-through the test pipeline). CHECKPOINT is a classifier's, or is left out: the
+through the test pipeline). CHECKPOINT, of which the backbone is loaded, is a
+classifier's or of pre-training, of any format; or it is left out: the
 backbone's init_cfg then names the pre-training's. A neighbour votes for its
 class with the weight exp(similarity / temperature), by the cosine of the
 features, as in DINO's evaluation.
@@ -19,11 +20,11 @@ from mmengine.config import Config, DictAction
 from mmengine.device import get_device
 from mmengine.evaluator import Evaluator
 from mmengine.registry import init_default_scope
-from mmengine.runner import Runner, load_checkpoint
+from mmengine.runner import Runner
 from mmpretrain.registry import MODELS
 from mmpretrain.structures import DataSample
 
-import saim_mm  # noqa: F401  registers everything
+from saim_mm.checkpoint.weights import load_backbone_weights
 
 
 @torch.no_grad()
@@ -70,7 +71,7 @@ def evaluate(
     model = MODELS.build(cfg.model)
     if checkpoint:
         model.backbone.init_cfg = None
-        load_checkpoint(model, checkpoint, map_location='cpu')
+        load_backbone_weights(model.backbone, checkpoint)
     else:
         model.init_weights()
     model.to(device).eval()

@@ -16,7 +16,7 @@ from pathlib import Path
 from mmengine.config import Config, DictAction
 from toolbox import run
 
-from saim_mm.checkpoint.heads import check_heads, other_class_counts
+from saim_mm.checkpoint.heads import fit_heads
 
 
 def adopt_classes(arguments):
@@ -35,10 +35,7 @@ def adopt_classes(arguments):
     given = args.cfg_options or {}
     cfg.merge_from_dict(given)
     try:
-        others = other_class_counts(cfg, args.checkpoint)
-        others = {k: v for k, v in others.items() if k not in given}
-        cfg.merge_from_dict(others)
-        check_heads(cfg, args.checkpoint)
+        others = fit_heads(cfg, args.checkpoint, given)
     except (ValueError, OSError) as error:
         raise SystemExit(f'{sys.argv[0]}: error: {error}') from error
     if not others:

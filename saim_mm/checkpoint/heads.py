@@ -12,6 +12,7 @@ import copy
 import io
 import keyword
 import tokenize
+from collections.abc import Container
 from pathlib import Path
 from typing import Any
 
@@ -186,3 +187,29 @@ def check_heads(cfg: Config, filename: str | Path) -> None:
                 else '; give the config that it was trained with'
             )
         ) from error
+
+
+def fit_heads(
+    cfg: Config, filename: str | Path, given: Container[str] = ()
+) -> dict[str, int]:
+    """Give a config the numbers of classes that a checkpoint has.
+
+    Args:
+        cfg (Config): Changed in place.
+        filename (str | Path): The checkpoint.
+        given (Container[str]): Places that stay as they are. Defaults to
+            none.
+
+    Returns:
+        dict[str, int]: What was changed, as :func:`class_counts`.
+
+    Raises:
+        OSError: If the checkpoint cannot be read.
+        ValueError: If the model does not fit it all the same, as
+            :func:`check_heads`.
+    """
+    others = other_class_counts(cfg, filename)
+    others = {k: n for k, n in others.items() if k not in given}
+    cfg.merge_from_dict(others)
+    check_heads(cfg, filename)
+    return others

@@ -9,6 +9,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from mmpretrain.apis import ImageClassificationInferencer
 
+from ..checkpoint.heads import fit_heads
 from .embed import files_of
 
 
@@ -29,7 +30,8 @@ def classify(
 
     Raises:
         FileNotFoundError: If a path is not there.
-        ValueError: If the config is of another task.
+        ValueError: If the config is of another task, or the checkpoint has
+            not its weights.
     """
     cfg = Config.fromfile(config)
     if cfg.model.type != 'ImageClassifier':
@@ -40,6 +42,7 @@ def classify(
         )
     files = [str(path) for path in files_of(paths)]
     cfg.model.backbone.init_cfg = None  # the checkpoint has all weights
+    fit_heads(cfg, checkpoint)
     infer = ImageClassificationInferencer(
         cfg, str(checkpoint), device=get_device()
     )

@@ -2,10 +2,16 @@
 
 import runpy
 import sys
+from pathlib import Path
 
+import mmpretrain
+import numpy as np
 import pytest
 import torch
+from helpers import call, config, train
+from mmengine.logging import HistoryBuffer
 from mmpretrain.registry import MODELS
+from PIL import Image
 
 import saim_mm
 from saim_mm.checkpoint.formats import (
@@ -14,7 +20,12 @@ from saim_mm.checkpoint.formats import (
     from_format,
     to_format,
 )
-from saim_mm.checkpoint.loader import load_state_dict, save_state_dict
+from saim_mm.checkpoint.loader import (
+    load_from_local,
+    load_state_dict,
+    save_state_dict,
+)
+from saim_mm.datasets.images import MEAN, STD
 
 ARCH = dict(embed_dims=64, num_layers=3, num_heads=4, feedforward_channels=128)
 VIT = dict(arch=ARCH, img_size=32, patch_size=8)
@@ -346,3 +357,69 @@ def test_mmengine_refuses_code_too(tmp_path):
     with pytest.raises(ValueError, match='can carry code'):
         load_checkpoint(torch.nn.Linear(1, 1), str(tmp_path / 'bomb.pth'))
     assert not bomb.exists()
+
+
+def test_huggingface_vit_model(tmp_path, convert):
+    """Of pre-training, which has no classifier; and its image processor."""
+    transformers = pytest.importorskip('transformers')
+    model = pretraining()
+    save_state_dict(model.state_dict(), tmp_path / 'a.pth')
+    folder = tmp_path / 'vit'
+    target = folder / 'model.safetensors'
+    convert(tmp_path / 'a.pth', target, 'huggingface', '--num-heads', 4)
+    config = transformers.AutoConfig.from_pretrained(folder)
+    assert config.architectures == ['ViTModel']
+    theirs, info = transformers.ViTModel.from_pretrained(
+        folder, add_pooling_layer=False, output_loading_info=True
+    )
+    assert not info['missing_keys'] and not info['unexpected_keys']
+    # Pixels of another size, through their processor and ours.
+    pixels = np.random.default_rng(0).integers(0, 256, (50, 40, 3), np.uint8)
+    processor = transformers.AutoImageProcessor.from_pretrained(folder)
+    inputs = processor(pixels, return_tensors='pt').pixel_values
+    assert inputs.shape == (1, 3, 32, 32)
+    resized = Image.fromarray(pixels).resize((32, 32), Image.BICUBIC)
+    mean, std = (torch.tensor(x).view(3, 1, 1) for x in (MEAN, STD))
+    expected = torch.from_numpy(np.array(resized)).permute(2, 0, 1)
+    torch.testing.assert_close(inputs[0], (expected - mean) / std, **CLOSE)
+    with torch.no_grad():
+        torch.testing.assert_close(
+            theirs.eval()(inputs)[0][:, 0],
+            model.backbone(inputs)[0],
+            **CLOSE,
+        )
+
+
+def test_what_is_written_is_stock_pytorchs(tmp_path, convert, photos):
+    """torch.load with its defaults, and mmpretrain's publish_model.py."""
+    run = tmp_path / 'run'
+    train(config(photos, run, iters=2))
+    path = run / 'iter_2.pth'
+    stock = torch.load(path)
+    ours = load_from_local(path)
+    for part in ('state_dict', 'message_hub', 'optimizer', 'meta'):
+        assert stock[part].keys() == ours[part].keys(), part
+    logs = stock['message_hub']['log_scalars']['train/loss']
+    assert logs['log_history'].shape == (2,)
+    toolbox = Path(mmpretrain.__file__).parent / '.mim/tools'
+    (tool,) = toolbox.rglob('publish_model.py')
+    code, output = call(sys.executable, tool, path, tmp_path / 'out.pth')
+    assert code == 0, output
+    (published,) = tmp_path.glob('out_*.pth')
+    assert_same(load_state_dict(published), stock['state_dict'])
+
+
+def test_resuming_goes_on_with_the_logs(photos, tmp_path):
+    """Which are plain in the file, and MMEngine's own in training."""
+    logs = []
+    for name, stop in (('whole', None), ('parts', 2)):
+        cfg = config(photos, tmp_path / name, iters=4)
+        cfg.train_cfg.max_iters = stop or 4
+        runner = train(cfg)
+        if stop:
+            cfg.train_cfg.max_iters = 4
+            runner = train(cfg, resume=True)
+        logs.append(runner.message_hub.get_scalar('train/loss'))
+    assert isinstance(logs[1], HistoryBuffer)
+    for a, b in zip(logs[0].data, logs[1].data):
+        assert a.tolist() == b.tolist() and len(a) == 4

@@ -10,6 +10,7 @@ from mmpretrain.registry import MODELS
 from saim_mm.checkpoint.heads import (
     check_heads,
     class_counts,
+    fit_heads,
     other_class_counts,
     read_literals,
 )
@@ -102,7 +103,9 @@ def test_classes_of_the_checkpoint(checkpoint):
         r'says: --cfg-options model\.head\.num_classes=5$',
     ):
         check_heads(cfg, path)
-    cfg.merge_from_dict(others)
+    with pytest.raises(ValueError, match='says: --cfg-options'):
+        fit_heads(cfg, path, given=others)
+    assert fit_heads(cfg, path) == others
     assert other_class_counts(cfg, path) == {}
     check_heads(cfg, path)
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from mmengine.config import Config
 from mmengine.device import get_device
 
-from saim_mm.checkpoint.heads import check_heads, other_class_counts
+from saim_mm.checkpoint.heads import fit_heads
 from saim_mm.datasets.images import find_images
 
 
@@ -49,8 +49,7 @@ def main():
     scope = cfg.get('default_scope')
     if scope in ('mmdet', 'mmseg'):
         try:
-            cfg.merge_from_dict(other_class_counts(cfg, args.checkpoint))
-            check_heads(cfg, args.checkpoint)
+            fit_heads(cfg, args.checkpoint)
         except (ValueError, OSError) as error:
             parser.error(str(error))
     if scope == 'mmdet':
