@@ -21,6 +21,7 @@ from .datasets.sampler import ReproducibleSampler  # noqa: E402
 from .datasets.transforms import LoadRandomResizedCrop  # noqa: E402
 from .engine.hooks.checkpoint_hook import SafeCheckpointHook  # noqa: E402
 from .engine.hooks.non_finite_hook import NonFiniteHook  # noqa: E402
+from .engine.hooks.probe_hook import ProbeHook  # noqa: E402
 from .engine.hooks.reconstruction_hook import (  # noqa: E402
     ReconstructionHook,
 )
@@ -32,6 +33,12 @@ from .engine.optim import (  # noqa: E402
     MergedOptimWrapperConstructor,
 )
 from .engine.runner import SAIMRunner  # noqa: E402
+from .evaluation.readouts import (  # noqa: E402
+    AttentivePooling,
+    ClassToken,
+    EfficientProbing,
+    PatchMean,
+)
 from .models.decoder import SAIMDecoder  # noqa: E402
 from .models.feature_pyramid import SimpleFeaturePyramid  # noqa: E402
 from .models.head import SAIMHead  # noqa: E402
@@ -46,13 +53,18 @@ register_loaders()
 register_zoo()
 
 __all__ = [
+    'AttentivePooling',
     'BFloat16OptimWrapper',
+    'ClassToken',
+    'EfficientProbing',
     'FeatureExtractor',
     'LayerDecayOptimWrapperConstructor',
     'LoadRandomResizedCrop',
     'MergedOptimWrapperConstructor',
     'NonFiniteHook',
+    'PatchMean',
     'PredictionOrder',
+    'ProbeHook',
     'ReconstructionHook',
     'ReproducibleSampler',
     'SAIM',
