@@ -26,6 +26,7 @@ from .datasets.sampler import ReproducibleSampler  # noqa: E402
 from .datasets.transforms import LoadRandomResizedCrop  # noqa: E402
 from .engine.hooks.checkpoint_hook import SafeCheckpointHook  # noqa: E402
 from .engine.hooks.non_finite_hook import NonFiniteHook  # noqa: E402
+from .engine.hooks.probe_hook import ProbeHook  # noqa: E402
 from .engine.hooks.reconstruction_hook import (  # noqa: E402
     ReconstructionHook,
 )
@@ -39,6 +40,12 @@ from .engine.optim import (  # noqa: E402
 )
 from .engine.recipes import finetune, pretrain  # noqa: E402
 from .engine.runner import SAIMRunner  # noqa: E402
+from .evaluation.readouts import (  # noqa: E402
+    AttentivePooling,
+    ClassToken,
+    EfficientProbing,
+    PatchMean,
+)
 from .models.decoder import SAIMDecoder  # noqa: E402
 from .models.feature_pyramid import SimpleFeaturePyramid  # noqa: E402
 from .models.head import SAIMHead  # noqa: E402
@@ -64,7 +71,10 @@ register_loaders()
 register_zoo()
 
 __all__ = [
+    'AttentivePooling',
     'BFloat16OptimWrapper',
+    'ClassToken',
+    'EfficientProbing',
     'FeatureExtractor',
     'FeatureTarget',
     'FrozenTeacher',
@@ -76,7 +86,9 @@ __all__ = [
     'MovingAverageTeacher',
     'NonFiniteHook',
     'Order',
+    'PatchMean',
     'PredictionOrder',
+    'ProbeHook',
     'ReconstructionHook',
     'ReproducibleSampler',
     'SAIM',

@@ -9,10 +9,12 @@ from mmengine.dataset import Compose, default_collate
 from mmpretrain.models import SelfSupDataPreprocessor
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from .checkpoint.weights import load_backbone_weights
 from .datasets.images import EXTENSIONS, MEAN, STD, read_image
+from .evaluation.features import backbone_outputs
+from .evaluation.readouts import build_readout
 from .models.vit import SAIMViT
 from .models.vit_arguments import check_layer, layer_output
 from .utils.check import check_arg
@@ -135,6 +137,7 @@ class FeatureExtractor:
         out_type: str = 'cls_token',
         layer: int = -1,
         batch_size: int = 32,
+        readout: Optional[Union[str, dict, nn.Module]] = None,
     ) -> Tensor:
         """Extract features.
 
@@ -150,6 +153,11 @@ class FeatureExtractor:
             layer (int): Block, from 0, or from the end with -1. The final norm
                 follows the last. Defaults to -1.
             batch_size (int): Images at a time. Defaults to 32.
+            readout (str | dict | nn.Module, optional): One of the
+                :mod:`~saim_mm.evaluation.readouts`, in place of ``out_type``
+                and ``layer``: 'cls_token', 'patch_mean', a config as
+                ``dict(type='PatchMean', num_blocks=6)``, or a trained module.
+                Gives (N, C). Defaults to None.
 
         Returns:
             Tensor: float32, on the CPU.
@@ -172,6 +180,8 @@ class FeatureExtractor:
             "something else than 'cls_token': the model has no class token",
         )
         check_layer(vit, layer)
+        if readout is not None:
+            readout = build_readout(readout, vit.num_extra_tokens)
         inputs = list_images(inputs)
         features = []
         for start in range(0, len(inputs), batch_size):
@@ -182,8 +192,12 @@ class FeatureExtractor:
                 ]
             )
             images = self.preprocessor(batch)['inputs']
-            tokens = layer_output(vit, images, layer, 'raw')
-            features.append(self._select(tokens, out_type).cpu())
+            if readout is None:
+                tokens = layer_output(vit, images, layer, 'raw')
+                features.append(self._select(tokens, out_type).cpu())
+            else:
+                outputs = backbone_outputs(vit, images, readout.num_blocks)
+                features.append(readout(outputs)[-1].cpu())
         return torch.cat(features)
 
     def _select(self, tokens: Tensor, out_type: str) -> Tensor:

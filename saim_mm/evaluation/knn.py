@@ -1,0 +1,165 @@
+"""Nearest neighbours in feature space: no training."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from mmengine.config import Config
+from mmengine.device import get_device
+from mmengine.evaluator import Evaluator
+from mmengine.registry import init_default_scope
+from mmengine.runner import Runner
+from mmpretrain.registry import MODELS
+from mmpretrain.structures import DataSample
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from ..checkpoint.weights import load_backbone_weights
+from ..utils.check import check_arg
+from .features import backbone_outputs, num_extra_tokens
+from .readouts import build_readout
+
+
+def vote(
+    queries: Tensor,
+    features: Tensor,
+    labels: Tensor,
+    num_classes: int,
+    k: int = 20,
+    temperature: float = 0.07,
+    leave_one_out: bool = False,
+    chunk: int = 1024,
+) -> Tensor:
+    """Let the nearest neighbours vote, as in DINO's evaluation.
+
+    A neighbour votes for its class with the weight exp(similarity /
+    temperature), by the cosine of the features.
+
+    Args:
+        queries (Tensor): (Q, C).
+        features (Tensor): (N, C), of the neighbours.
+        labels (Tensor): (N,), long.
+        num_classes (int): Number of classes.
+        k (int): Neighbours that vote. Defaults to 20.
+        temperature (float): Defaults to 0.07.
+        leave_one_out (bool): Whether query i is neighbour i, which has no
+            vote for itself. Defaults to False.
+        chunk (int): Queries at a time. Defaults to 1024.
+
+    Returns:
+        Tensor: The shares of the votes, (Q, num_classes).
+
+    Raises:
+        ValueError: If there are fewer than k neighbours.
+    """
+    largest = len(features) - leave_one_out
+    check_arg(
+        isinstance(k, int) and 0 < k <= largest,
+        'k',
+        k,
+        f'1 to {largest}, the training images',
+    )
+    queries, features = (
+        F.normalize(x.float(), dim=1) for x in (queries, features)
+    )
+    scores = []
+    for start in range(0, len(queries), chunk):
+        similarity = queries[start : start + chunk] @ features.T
+        if leave_one_out:
+            similarity.diagonal(start).fill_(-torch.inf)
+        similarity, index = similarity.topk(k, dim=1)
+        weights = (similarity / temperature).exp()
+        votes = weights.new_zeros(len(weights), num_classes)
+        scores.append(votes.scatter_add_(1, labels[index], weights))
+    votes = torch.cat(scores)
+    return votes / votes.sum(dim=1, keepdim=True)
+
+
+@torch.no_grad()
+def extract(
+    model: nn.Module, loader: DataLoader, readout: nn.Module | None
+) -> tuple[Tensor, Tensor]:
+    """Features (N, C) and labels (N,) of a dataset, by a classifier."""
+    features, labels = [], []
+    for batch in loader:
+        data = model.data_preprocessor(batch)
+        if readout is None:
+            output = model.extract_feat(data['inputs'], stage='neck')
+        else:
+            output = readout(
+                backbone_outputs(
+                    model.backbone, data['inputs'], readout.num_blocks
+                )
+            )
+        output = output[-1] if isinstance(output, (tuple, list)) else output
+        features.append(output.float().flatten(1))
+        labels += [sample.gt_label for sample in data['data_samples']]
+    return torch.cat(features), torch.cat(labels).to(features[0].device)
+
+
+def evaluate(
+    cfg: Config,
+    checkpoint: str | None = None,
+    k: int = 20,
+    temperature: float = 0.07,
+    readout: str | dict | None = None,
+    device: str | None = None,
+) -> tuple[dict[str, float], int, int]:
+    """Evaluate a classification config's backbone by nearest neighbours.
+
+    Those of its training set vote for its test set, both through the test
+    pipeline.
+
+    Args:
+        cfg (Config): The config. Changed in place.
+        checkpoint (str, optional): A classifier's. Defaults to None, then the
+            backbone's ``init_cfg`` names the pre-training's.
+        k (int): Neighbours. Defaults to 20.
+        temperature (float): Of the votes. Defaults to 0.07.
+        readout (str | dict, optional): As for :func:`build_readout`. Defaults
+            to None: what the config's neck gives.
+        device (str, optional): Defaults to None, the best there is.
+
+    Returns:
+        tuple: Metrics of the config's test evaluator, the number of
+        neighbours, the number of test images.
+
+    Raises:
+        ValueError: If there are fewer than k neighbours.
+    """
+    device = device or get_device()
+    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+    cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    model = MODELS.build(cfg.model)
+    if checkpoint:
+        model.backbone.init_cfg = None
+        load_backbone_weights(model.backbone, checkpoint)
+    else:
+        model.init_weights()
+    model.to(device).eval()
+    if readout is not None:
+        readout = build_readout(readout, num_extra_tokens(model.backbone))
+
+    # The neighbours are seen as the queries are: no augmentation.
+    train, test = cfg.train_dataloader, cfg.test_dataloader
+    train.dataset.pipeline = test.dataset.pipeline
+    train.update(
+        batch_size=test.batch_size, drop_last=False, sampler=test.sampler
+    )
+    loaders = [Runner.build_dataloader(loader) for loader in (train, test)]
+    size = len(loaders[0].dataset)
+    # Before the images are read.
+    check_arg(0 < k <= size, 'k', k, f'1 to {size}, the training images')
+    features, labels = extract(model, loaders[0], readout)
+    queries, truth = extract(model, loaders[1], readout)
+    classes = int(max(labels.max(), truth.max())) + 1
+    scores = vote(queries, features, labels, classes, k, temperature)
+
+    evaluator = Evaluator(cfg.test_evaluator)
+    evaluator.process(
+        [
+            DataSample().set_pred_score(score).set_gt_label(label).to_dict()
+            for score, label in zip(scores.cpu(), truth.cpu())
+        ]
+    )
+    return evaluator.evaluate(len(truth)), len(labels), len(truth)
