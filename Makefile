@@ -3,12 +3,13 @@
 # make test              run the tests
 # make lint              check the style
 # make docs              build docs/_build/index.html
+# make help              these lines
 # Each sets up what it needs in .venv; nothing else has to be installed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test lint docs
+.PHONY: demo test lint docs help
 demo: $(VENV)/.demo
 	$(BIN)/python tools/demo.py $(if $(DATA),--data "$(DATA)")
 
@@ -21,6 +22,9 @@ lint: $(VENV)/.test
 
 docs: $(VENV)/.docs
 	$(BIN)/sphinx-build --fail-on-warning --quiet docs docs/_build
+
+help:
+	@sed -n 's/^# //p' Makefile
 
 $(VENV)/.demo: EXTRAS = onedl,demo
 $(VENV)/.docs: EXTRAS = onedl,docs
