@@ -19,3 +19,9 @@ default_hooks = dict(
     throughput=dict(type='ThroughputHook'),
 )
 randomness = dict(seed=0)
+# As in the base, from where it has a key that browse_dataset trips over.
+visualizer = dict(
+    _delete_=True,
+    type='UniversalVisualizer',
+    vis_backends=[dict(type='LocalVisBackend')],
+)

@@ -62,7 +62,8 @@ def resolve(checkpoint: Union[str, Path]) -> Path:
     if name not in bundled():
         raise ValueError(
             f'checkpoint={str(checkpoint)!r}: the package has no weights of '
-            f'that name, only those of {bundled()}; others have to be trained'
+            f'that name, only those of {bundled()}; others have to be '
+            'trained: give the file then (pretrained=FILE in mmpretrain)'
         )
     return path
 
@@ -73,3 +74,7 @@ def register_zoo() -> None:
         path = root() / 'configs' / task / 'metafile.yml'
         if path.is_file():
             ModelHub.register_model_index(path, config_prefix=root())
+    for name, model in ModelHub._models_dict.items():
+        if model.weights == f'{SCHEME}none/':
+            # What pretrained=True then asks for, and the error names.
+            model.weights = f'{SCHEME}{name}/'

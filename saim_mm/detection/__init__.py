@@ -2,11 +2,11 @@
 
 Registers what ``saim_mm`` does and the parts that need mmdet, after a look
 whether mmdet is there. Where mmcv has no compiled operators, torchvision's
-take their place (:mod:`saim_mm.detection.ops`).
+take their place (:mod:`saim_mm.utils.ops`).
 """
 
+from ..utils import ops
 from ..utils.dependency import require
-from . import ops
 
 ops.install()
 require('mmdet', needed_by='saim_mm.detection')

@@ -1,5 +1,7 @@
 """COCOFormat: anybody's images with annotations in COCO's format."""
 
+from __future__ import annotations
+
 import json
 import logging
 from collections import Counter
@@ -25,6 +27,9 @@ class COCOFormat(CocoDataset):
         data_root (str): Root of ``ann_file`` and of ``data_prefix``. Defaults
             to ''.
         metainfo (dict, optional): ``classes`` to use. Defaults to None, all.
+        lazy_init (bool): Whether to leave the file alone until
+            :meth:`full_init`, as mmdet's inferencers do, which take the
+            classes from the checkpoint. Defaults to False.
         **kwargs: As for mmdet's :class:`~mmdet.datasets.CocoDataset`.
 
     Raises:
@@ -40,29 +45,39 @@ class COCOFormat(CocoDataset):
         self,
         ann_file: str,
         data_root: str = '',
-        metainfo: dict = None,
+        metainfo: dict | None = None,
+        lazy_init: bool = False,
         **kwargs,
     ) -> None:
         self.field = f'dataset.ann_file={ann_file!r}'
-        content = self.read(Path(data_root or '') / ann_file)
+        super().__init__(
+            ann_file=ann_file,
+            data_root=data_root,
+            metainfo=metainfo,
+            lazy_init=True,
+            **kwargs,
+        )
+        if not lazy_init:
+            self.full_init()
+
+    def full_init(self) -> None:
+        """Read the file, unless it has been, and set the classes by it."""
+        if self._fully_initialized:
+            return
+        content = self.read(Path(self.ann_file))
         found = [c['name'] for c in content['categories']]
-        wanted = (metainfo or {}).get('classes', found)
+        wanted = self._metainfo.get('classes', found)
         if isinstance(wanted, str):
             wanted = [wanted]
         unknown = [name for name in wanted if name not in found]
         if unknown:
             raise ValueError(
                 f'dataset.metainfo.classes={list(wanted)}: must be among the '
-                f'categories of {ann_file}, which are {found}'
+                f'categories of {self.ann_file}, which are {found}'
             )
         # mmdet numbers the classes in the order of the file.
-        classes = tuple(name for name in found if name in wanted)
-        super().__init__(
-            ann_file=ann_file,
-            data_root=data_root,
-            metainfo={**(metainfo or {}), 'classes': classes},
-            **kwargs,
-        )
+        self._metainfo['classes'] = tuple(n for n in found if n in wanted)
+        super().full_init()
 
     def read(self, path: Path) -> dict:
         """Read the annotation file.

@@ -1,8 +1,9 @@
 """ImageLabelFolders: anybody's images and label maps, side by side."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 import numpy as np
 from mmengine.registry import DATASETS, TRANSFORMS
@@ -42,7 +43,7 @@ class ImageLabelFolders(BaseSegDataset):
         self,
         data_root: str,
         data_prefix: dict,
-        metainfo: Optional[dict] = None,
+        metainfo: dict | None = None,
         void: Sequence[int] = (),
         **kwargs,
     ) -> None:
@@ -64,6 +65,8 @@ class ImageLabelFolders(BaseSegDataset):
             metainfo=metainfo,
             **kwargs,
         )
+        # Where mmseg's confusion_matrix.py looks for the classes.
+        self.METAINFO = self.metainfo
 
     def load_data_list(self) -> list[dict]:
         """List the images and their label maps.

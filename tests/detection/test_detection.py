@@ -20,7 +20,8 @@ from mmengine.registry import (
 from PIL import Image
 
 from saim_mm import SAIMRunner
-from saim_mm.detection import COCOFormat, MultiBlockFPN, ops
+from saim_mm.detection import COCOFormat, MultiBlockFPN
+from saim_mm.utils import ops
 
 FOLDER = 'configs/detection/'
 PAPERS = FOLDER + 'mask-rcnn_saim-vit-base-p16_{}_8xb8-amp-lsj-100e_coco.py'

@@ -92,7 +92,10 @@ def main():
                         ),
                     )
                 )
-        categories = [dict(id=n + 1, name=str(n)) for n in range(10)]
+        categories = [
+            dict(id=n + 1, name=str(n), supercategory='digit')
+            for n in range(10)
+        ]
         (out / f'{split}.json').write_text(
             json.dumps(
                 dict(

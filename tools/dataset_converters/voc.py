@@ -69,7 +69,10 @@ def convert(root, out, split, names, classes):
                     iscrowd=int(difficult),
                 )
             )
-    categories = [dict(id=i, name=n) for i, n in enumerate(classes, start=1)]
+    categories = [
+        dict(id=i, name=n, supercategory='none')
+        for i, n in enumerate(classes, start=1)
+    ]
     content = dict(
         images=images, annotations=annotations, categories=categories
     )

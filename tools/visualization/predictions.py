@@ -2,24 +2,35 @@
 
     python tools/visualization/predictions.py CONFIG CHECKPOINT IMAGE ...
         [--out predictions] [--score 0.3] [--device cuda]
+        [--sheet FILE [--title TITLE] [--beside TITLE CHECKPOINT ...]
+        [--labels FOLDER]]
 
 IMAGE is a file or a folder. The toolbox's own inferencer (mmdet's or mmseg's,
 by the config's default_scope) draws each image into --out; from Python, use
-that inferencer itself. The numbers of classes are those of the checkpoint's
-own config; a checkpoint without the heads of CONFIG is refused.
+that inferencer itself. Neither needs the data that the model was trained on:
+the classes are in the checkpoint, and a checkpoint without the heads of CONFIG is
+refused.
+
+--sheet puts them into one picture: a row for each image; columns with titles
+for the images, for CHECKPOINT, for each --beside (another checkpoint of the
+same config) and for --labels, the folder of the images' label maps (PNG, the
+same names).
 """
 
 import argparse
 from pathlib import Path
 
+import numpy as np
 from mmengine.config import Config
 from mmengine.device import get_device
+from PIL import Image
 
 from saim_mm.checkpoint.heads import fit_heads
-from saim_mm.datasets.images import find_images
+from saim_mm.datasets.images import find_images, read_image
+from saim_mm.visualization.predictions import draw_columns, paint_labels
 
 
-def main():
+def parse():
     parser = argparse.ArgumentParser(
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -32,8 +43,21 @@ def main():
         '--score', type=float, default=0.3, help='least score of a detection'
     )
     parser.add_argument('--device', default=get_device())
+    parser.add_argument('--sheet', type=Path)
+    parser.add_argument('--title', default='prediction')
+    parser.add_argument(
+        '--beside',
+        nargs=2,
+        action='append',
+        default=[],
+        metavar=('TITLE', 'CHECKPOINT'),
+    )
+    parser.add_argument('--labels', type=Path, metavar='FOLDER')
     args = parser.parse_args()
-    for path in (args.config, args.checkpoint, *args.images):
+    if not args.sheet and (args.beside or args.labels):
+        parser.error('--beside and --labels need --sheet FILE')
+    others = [checkpoint for _, checkpoint in args.beside]
+    for path in (args.config, args.checkpoint, *args.images, *others):
         if not Path(path).exists():
             parser.error(f'{path}: no such file or folder')
     images = []
@@ -44,35 +68,79 @@ def main():
             if not found:
                 parser.error(f'{path}: no image in this folder')
         images += map(str, found)
-
-    cfg = Config.fromfile(args.config)
-    scope = cfg.get('default_scope')
-    if scope in ('mmdet', 'mmseg'):
-        try:
-            fit_heads(cfg, args.checkpoint)
-        except (ValueError, OSError) as error:
-            parser.error(str(error))
-    if scope == 'mmdet':
-        from mmdet.apis import DetInferencer
-
-        inferencer = DetInferencer(cfg, args.checkpoint, args.device)
-        inferencer(
-            images,
-            out_dir=args.out,
-            pred_score_thr=args.score,
-            no_save_pred=False,
-        )
-    elif scope == 'mmseg':
-        from mmseg.apis import MMSegInferencer
-
-        inferencer = MMSegInferencer(cfg, args.checkpoint, device=args.device)
-        inferencer(images, out_dir=args.out)
-    else:
+    args.images = images
+    args.scope = Config.fromfile(args.config).get('default_scope')
+    if args.scope not in ('mmdet', 'mmseg'):
         parser.error(
             f"CONFIG={args.config}: default_scope must be 'mmdet' or 'mmseg', "
-            f'and is {scope!r}'
+            f'and is {args.scope!r}'
         )
+    if args.labels:
+        if args.scope != 'mmseg':
+            parser.error('--labels: only for segmentation')
+        args.labels = [
+            args.labels / Path(image).with_suffix('.png').name
+            for image in images
+        ]
+        for path in args.labels:
+            if not path.is_file():
+                parser.error(f'--labels: there is no {path}')
+    return args
+
+
+def predict(args, checkpoint, out):
+    """Draw the images into a folder, if it is one.
+
+    Returns:
+        tuple: The pictures, and what the checkpoint says of its classes.
+    """
+    cfg = Config.fromfile(args.config)
+    try:
+        fit_heads(cfg, checkpoint)
+    except (ValueError, OSError) as error:
+        raise SystemExit(f'error: {error}') from error
+    if args.scope == 'mmdet':
+        from mmdet.apis import DetInferencer
+
+        inferencer = DetInferencer(cfg, checkpoint, args.device)
+        options = dict(pred_score_thr=args.score, no_save_pred=not out)
+    else:
+        from mmseg.apis import MMSegInferencer
+
+        inferencer = MMSegInferencer(cfg, checkpoint, device=args.device)
+        options = {}
+    pictures = inferencer(
+        args.images, out_dir=out, return_vis=True, **options
+    )['visualization']
+    if isinstance(pictures, np.ndarray):  # mmseg's of one image
+        pictures = [pictures]
+    return pictures, inferencer.model.dataset_meta
+
+
+def main():
+    args = parse()
+    pictures, meta = predict(args, args.checkpoint, args.out)
     print(f'wrote {args.out}/vis')
+    if not args.sheet:
+        return
+    images = [read_image(path)[..., ::-1] for path in args.images]
+    columns = {'image': images, args.title: pictures}
+    for title, checkpoint in args.beside:
+        columns[title] = predict(args, checkpoint, '')[0]
+    try:
+        if args.labels:
+            columns['labels'] = [
+                paint_labels(
+                    image, np.asarray(Image.open(path)), meta['palette']
+                )
+                for image, path in zip(images, args.labels)
+            ]
+        figure = draw_columns(columns)
+    except ValueError as error:
+        raise SystemExit(error) from error
+    args.sheet.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(args.sheet, dpi=150)
+    print(f'wrote {args.sheet}')
 
 
 if __name__ == '__main__':

@@ -33,6 +33,11 @@ camvid = dict(
     ),
 )
 
+test_pipeline = [
+    dict(type='LoadImageFromFile'),
+    dict(type='LoadCheckedAnnotations'),
+    dict(type='PackSegInputs'),
+]
 train_dataloader = dict(
     batch_size=8,
     num_workers=1,
@@ -69,11 +74,7 @@ val_dataloader = dict(
         data_prefix=dict(
             img_path='images/val', seg_map_path='annotations/val'
         ),
-        pipeline=[
-            dict(type='LoadImageFromFile'),
-            dict(type='LoadCheckedAnnotations'),
-            dict(type='PackSegInputs'),
-        ],
+        pipeline=test_pipeline,
     ),
 )
 test_dataloader = val_dataloader

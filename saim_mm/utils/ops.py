@@ -5,10 +5,13 @@ quarter of an hour. Of its several dozen Faster and Mask R-CNN use ``nms`` and
 ``roi_align``, which torchvision has too.
 """
 
+from __future__ import annotations
+
 import importlib
-import importlib.util
 import logging
 import sys
+from collections.abc import Callable
+from functools import wraps
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 
@@ -24,32 +27,62 @@ NAME = 'mmcv._ext'
 def install() -> bool:
     """Put torchvision's operators where mmcv looks for its compiled ones.
 
+    Compiled ones, if they can be loaded, stay for what they can compute.
+
     Returns:
-        bool: Whether they were needed: False if mmcv has its own.
+        bool: Whether mmcv has none that can be loaded.
     """
-    if NAME not in sys.modules and importlib.util.find_spec(NAME) is not None:
-        return False
-    if not isinstance(sys.modules.get(NAME), TorchvisionOps):
-        if sys.modules.get(NAME) is not None:
-            return False
+    try:
+        found = importlib.import_module(NAME)
+    except ImportError as error:
         sys.modules[NAME] = TorchvisionOps(NAME)
         replace_fallbacks()
+        reason = 'mmcv has no compiled operators'
+        if not isinstance(error, ModuleNotFoundError):
+            reason = f"mmcv's compiled operators cannot be loaded ({error})"
         print_log(
-            'mmcv has no compiled operators: nms and roi_align are '
-            "torchvision's",
+            f"{reason}: nms and roi_align are torchvision's",
             logger='current',
             level=logging.INFO,
         )
-    return True
+        return True
+    if isinstance(found, TorchvisionOps):
+        return True
+    for operator in (nms, roi_align_forward, roi_align_backward):
+        compiled = getattr(found, operator.__name__)
+        if not hasattr(compiled, '__wrapped__'):
+            setattr(found, operator.__name__, guard(compiled, operator))
+    return False
+
+
+def guard(compiled: Callable, ours: Callable) -> Callable:
+    """A compiled operator, and ours for what it refuses or gets wrong.
+
+    It refuses bfloat16 and dtypes that differ, as autocast's do, and takes
+    strided tensors for contiguous ones.
+    """
+
+    @wraps(compiled)
+    def operator(first: Tensor, second: Tensor, *args, **kwargs):
+        known = first.dtype == second.dtype in (torch.float32, torch.float64)
+        for tensor in (first, second):
+            known = known and tensor.is_contiguous()
+        return (compiled if known else ours)(first, second, *args, **kwargs)
+
+    return operator
 
 
 def replace_fallbacks() -> None:
-    """Give mmdet's modules the operators that they could not import before.
+    """Give modules the operators that they could not import before.
 
-    mmpretrain imports some of mmdet, whose modules then define functions that
-    only raise in the place of mmcv's.
+    mmpretrain and mmdet's scripts import some of mmdet before a config is
+    read, whose modules then define functions that only raise in the place of
+    mmcv's. mmcv itself leaves out a class that mmdet 3.3 imports.
     """
     operators = importlib.import_module('mmcv.ops')
+    transformer = importlib.import_module('mmcv.cnn.bricks.transformer')
+    name = 'MultiScaleDeformableAttention'
+    setattr(transformer, name, getattr(operators, name))
     for name, module in list(sys.modules.items()):
         if not name.startswith('mmdet.'):
             continue

@@ -7,8 +7,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from helpers import call
 
-from saim_mm.detection import ops
+import saim_mm.detection  # noqa: F401  installs the operators
+from saim_mm.utils import ops
 
 from mmcv.ops import (  # isort: skip  (after the operators are installed)
     RoIAlign,
@@ -209,6 +211,8 @@ if COMPILED:
         assert not ops.install()
         assert nms.__module__ == 'mmcv.ops.nms'
         soft_nms(*boxes(3))
+        operator = sys.modules[ops.NAME].nms
+        assert operator.__wrapped__.__module__ != ops.__name__
 
 else:
 
@@ -237,3 +241,23 @@ def test_it_is_installed_once():
     assert ops.install() is not COMPILED
     assert sys.modules[ops.NAME] is before
     assert importlib.util.find_spec(ops.NAME) is not None
+
+
+@pytest.mark.skipif(COMPILED, reason='they are loaded before')
+def test_compiled_ones_of_another_torch(tmp_path):
+    """They cannot be loaded, and are not needed."""
+    (tmp_path / '_ext.py').write_text(
+        "raise ImportError('undefined symbol: _ZN3c10')"
+    )
+    script = tmp_path / 'script.py'
+    script.write_text(
+        f"import mmcv; mmcv.__path__.insert(0, '{tmp_path}')\n"
+        'import saim_mm.detection, torch\n'
+        'from mmcv.ops import nms\n'
+        'box = torch.tensor([[0.0, 0, 9, 9]])\n'
+        'print(nms(box.repeat(2, 1), torch.ones(2), 0.5)[1])\n'
+    )
+    code, output = call(sys.executable, script)
+    assert code == 0, output
+    assert 'cannot be loaded (undefined symbol: _ZN3c10): nms' in output
+    assert 'tensor([0])' in output

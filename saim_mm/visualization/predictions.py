@@ -1,0 +1,87 @@
+"""What detectors and segmentation models find, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from ..utils.check import check_arg
+
+
+def draw_columns(columns: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+    """Draw pictures in columns, each under its title.
+
+    Args:
+        columns (Mapping[str, Sequence[ndarray]]): Title -> pictures, RGB,
+            uint8, (height, width, 3); as many in every column, a row for each.
+
+    Returns:
+        Figure: Three inches a column; a row is as high as its first picture.
+
+    Raises:
+        ValueError: If there is no picture, or a column has more than others.
+    """
+    number = len(next(iter(columns.values()), ()))
+    lengths = {title: len(pictures) for title, pictures in columns.items()}
+    check_arg(
+        number > 0 and set(lengths.values()) == {number},
+        'columns',
+        lengths,
+        'of equal lengths, of one picture or more',
+    )
+    rows = list(zip(*columns.values()))
+    ratios = [row[0].shape[0] / row[0].shape[1] for row in rows]
+    figure = Figure(
+        figsize=(3 * len(columns), 3 * sum(ratios) + 0.4),
+        layout='constrained',
+    )
+    axes = figure.subplots(
+        number,
+        len(columns),
+        squeeze=False,
+        gridspec_kw=dict(height_ratios=ratios),
+    )
+    for axis, title in zip(axes[0], columns):
+        axis.set_title(title)
+    for line, row in zip(axes, rows):
+        for axis, picture in zip(line, row):
+            axis.imshow(picture)
+            axis.set_axis_off()
+    return figure
+
+
+def paint_labels(
+    image: np.ndarray,
+    labels: np.ndarray,
+    palette: Sequence[Sequence[int]],
+    opacity: float = 0.8,
+) -> np.ndarray:
+    """Paint a label map on its image, as mmseg paints predictions.
+
+    Args:
+        image (ndarray): RGB, uint8, (height, width, 3).
+        labels (ndarray): Classes, (height, width); those without a colour are
+            void, and not painted.
+        palette (Sequence[Sequence[int]]): A colour, RGB, for each class.
+        opacity (float): Of the colours. Defaults to 0.8, mmseg's.
+
+    Returns:
+        ndarray: RGB, uint8, (height, width, 3).
+
+    Raises:
+        ValueError: If the label map has another size than the image.
+    """
+    check_arg(
+        labels.shape == image.shape[:2],
+        'labels',
+        f'of {labels.shape} pixels',
+        f'a map of one channel and of the size of its image, '
+        f'{image.shape[:2]} (height, width)',
+    )
+    painted = image.astype(np.float32)
+    known = labels < len(palette)
+    colours = np.asarray(palette, np.float32)[labels[known]]
+    painted[known] += opacity * (colours - painted[known])
+    return painted.round().astype(np.uint8)
