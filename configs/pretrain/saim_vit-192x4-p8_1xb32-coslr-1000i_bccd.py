@@ -19,6 +19,8 @@ train_dataloader = dict(
         ],
     ),
 )
+auto_scale_lr = dict(base_batch_size=32)
+
 train_cfg = dict(max_iters=1000)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(end=100)

@@ -87,6 +87,13 @@ def check_faults(folder):
     for part, content in zip(parts, contents):
         part.write_bytes(content)
     load_from_local(folder)
+    for place in (len(contents[1]) - 1, len(contents[1]) // 2):
+        flipped = bytearray(contents[1])
+        flipped[place] ^= 4
+        parts[1].write_bytes(flipped)
+        with pytest.raises(ValueError, match='iter_6.pth.: damaged: its fil'):
+            load_from_local(folder)
+    parts[1].write_bytes(contents[1])
 
     part = sorted(folder.glob('shard*'))[1]
     content = part.read_bytes()

@@ -311,3 +311,12 @@ def test_what_the_command_refuses(classes, cfg, checkpoint):
     cfg.model.backbone.patch_size = 4
     with pytest.raises(ValueError, match='does not fit the backbone'):
         evaluate_folders(cfg, checkpoint, *folders)
+    cfg.model.backbone.update(type='VisionTransformer', out_type='raw')
+    cfg.model = dict(type='ImageClassifier', backbone=cfg.model.backbone)
+    cfg.data_preprocessor = None
+    with pytest.raises(ValueError, match='of another encoder.*size mismatch'):
+        evaluate_folders(cfg, checkpoint, *folders)
+    cfg.model.backbone.patch_size = 8
+    cfg.model.backbone.arch.num_layers = 5
+    with pytest.raises(ValueError, match=r"lacks \['layers.4.ln1.weight'"):
+        evaluate_folders(cfg, checkpoint, *folders)

@@ -8,8 +8,7 @@
 IMAGE is a file or a folder. The toolbox's own inferencer (mmdet's or mmseg's,
 by the config's default_scope) draws each image into --out; from Python, use
 that inferencer itself. Neither needs the data that the model was trained on:
-the classes are in the checkpoint, and a checkpoint without the heads of CONFIG is
-refused.
+the classes are in the checkpoint; one without the heads of CONFIG is refused.
 
 --sheet puts them into one picture: a row for each image; columns with titles
 for the images, for CHECKPOINT, for each --beside (another checkpoint of the
