@@ -3,6 +3,10 @@
 # One process for each of N GPUs; on a machine without GPUs, N processes on
 # the CPU. Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT.
 set -euo pipefail
+if [ "${1:-}" = --help ]; then
+    sed -n 2,4p "$0"
+    exit
+fi
 if [ $# -lt 3 ]; then
     sed -n 2,4p "$0" >&2
     exit 2

@@ -5,6 +5,10 @@
 # MAX_RESTARTS=3 starts all processes again, up to three times, when one dies;
 # then NNODES=1:4 goes on with as many machines as are left (docs/weeks.md).
 set -euo pipefail
+if [ "${1:-}" = --help ]; then
+    sed -n 2,6p "$0"
+    exit
+fi
 if [ $# -lt 2 ]; then
     sed -n 2,6p "$0" >&2
     exit 2

@@ -8,8 +8,12 @@
 #SBATCH --open-mode=append
 #SBATCH --signal=B:USR1@120
 set -euo pipefail
+if [ "${1:-}" = --help ]; then
+    sed -n 2,6p "$0"
+    exit
+fi
 if [ $# -lt 2 ]; then
-    sed -n 2,7p "$0" >&2
+    sed -n 2,6p "$0" >&2
     exit 2
 fi
 # slurm runs a copy of this file; the job starts where sbatch was called.

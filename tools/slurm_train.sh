@@ -4,6 +4,10 @@
 # 32 GPUs on nodes of 8 each unless GPUS, GPUS_PER_NODE say otherwise; see also
 # CPUS_PER_TASK and SRUN_ARGS.
 set -euo pipefail
+if [ "${1:-}" = --help ]; then
+    sed -n 2,5p "$0"
+    exit
+fi
 if [ $# -lt 4 ]; then
     sed -n 2,5p "$0" >&2
     exit 2

@@ -13,7 +13,6 @@ import torch
 import yaml
 from helpers import ROOT
 from mmengine.config import Config
-from mmpretrain.registry import MODELS
 from modelindex.load_model_index import load
 
 import saim_mm
@@ -45,30 +44,15 @@ def test_every_config_is_listed_once():
     assert len(index.models) == len(listed)
 
 
-@pytest.mark.parametrize('model', models(), ids=lambda m: m['Name'])
-def test_listed_is_what_the_config_says(model):
-    path = ROOT / model['Config']
-    assert path.stem == model['Name']
-    cfg = Config.fromfile(path)
-    metadata = model['Metadata']
-    length = ('Iterations', 'max_iters')
-    if 'Epochs' in metadata:
-        length = ('Epochs', 'max_epochs')
-    assert metadata[length[0]] == cfg.train_cfg[length[1]]
-    gpus, batch_size = map(
-        int, re.search(r'_(\d+)xb(\d+)', path.stem).groups()
-    )
-    assert cfg.train_dataloader.batch_size == batch_size
-    assert metadata['Batch Size'] == gpus * batch_size
-    if cfg.get('default_scope', 'mmpretrain') == 'mmpretrain':
-        built = MODELS.build(cfg.model)
-        number = sum(p.numel() for p in built.parameters())
-        assert metadata['Parameters'] == number
-    weights = model['Weights']
-    name = weights.removeprefix('saim_mm://').removesuffix('/')
-    assert name == (
-        model['Name'] if model['Name'] in zoo.bundled() else 'none'
-    )
+def test_listed_weights_are_those_in_the_package():
+    """What else is listed tests/integration/test_configs.py compares."""
+    for model in models():
+        assert (ROOT / model['Config']).stem == model['Name']
+        weights = model['Weights']
+        name = weights.removeprefix('saim_mm://').removesuffix('/')
+        assert name == (
+            model['Name'] if model['Name'] in zoo.bundled() else 'none'
+        )
 
 
 def test_results_say_whose_they_are():
@@ -146,6 +130,84 @@ def wheel(tmp_path_factory):
         check=True,
     )
     return target
+
+
+#: Runs each tool with --help in a process forked from one that has imported
+#: PyTorch, in an empty folder: prints its path, exit code and first lines.
+HELP = """
+import contextlib, io, os, runpy, sys, traceback
+from pathlib import Path
+import torch
+import saim_mm
+
+root = Path(saim_mm.__file__).parent
+assert root.is_relative_to(sys.argv[1]), root
+scripts = [
+    path
+    for path in sorted((root / '.mim/tools').rglob('*.py'))
+    if "__name__ == '__main__'" in path.read_text()
+]
+for path in scripts:
+    sys.stdout.flush()
+    if child := os.fork():
+        os.waitpid(child, 0)
+        continue
+    output, code = io.StringIO(), 0
+    sys.argv = [str(path), '--help']
+    sys.path.insert(0, str(path.parent))
+    with contextlib.redirect_stdout(output):
+        try:
+            runpy.run_path(str(path), run_name='__main__')
+        except SystemExit as stop:
+            code = stop.code or 0
+        except BaseException:
+            traceback.print_exc(file=output)
+            code = 1
+    print(f'== {path.relative_to(root)} {code}', output.getvalue(), sep='\\n')
+    sys.stdout.flush()
+    os._exit(0)
+"""
+
+
+def test_every_tool_says_what_it_does(wheel, tmp_path):
+    """--help, from an installed wheel in an empty folder."""
+    environment = dict(os.environ, OMP_NUM_THREADS='1', PYTHONPATH=str(wheel))
+    done = subprocess.run(
+        [sys.executable, '-c', HELP, wheel],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    found = dict(
+        re.findall(
+            r'^== \.mim/tools/(\S+ \d+)\n(.*?)(?=^== |\Z)',
+            done.stdout,
+            re.MULTILINE | re.DOTALL,
+        )
+    )
+    failed = {
+        name: text[-1000:]
+        for name, text in found.items()
+        if not name.endswith(' 0') or 'usage: ' not in text
+    }
+    assert not failed
+    here = {
+        str(path.relative_to(ROOT / 'tools'))
+        for path in (ROOT / 'tools').rglob('*.py')
+        if "__name__ == '__main__'" in path.read_text()
+    }
+    assert {name.split()[0] for name in found} == here - {'demo.py'}
+    for script in (wheel / 'saim_mm/.mim/tools').rglob('*.sh'):
+        done = subprocess.run(
+            ['bash', script, '--help'],
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+        )
+        assert done.returncode == 0 and script.name in done.stdout, script
+    assert not list(tmp_path.iterdir())
 
 
 def mim(folder, package, *arguments):

@@ -4,6 +4,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.machinery import PathFinder
 
 import pytest
 import torch
@@ -43,6 +44,27 @@ def commands():
                 variables[found[1]] = found[2]
                 continue
             yield page, bool(marked), words
+
+
+@pytest.mark.parametrize('page', ['README.md', 'CONTRIBUTING.md'])
+def test_beside_the_clone_there_is_no_other_saim_mm(page, tmp_path):
+    """A folder saim_mm would hide the package as a namespace of that name."""
+    clones = re.findall(
+        r'^git clone <[^>]+>(?: ([\w.-]+))? && cd (\S+)',
+        (ROOT / page).read_text(),
+        re.MULTILINE,
+    )
+    assert clones
+    for named, entered in clones:
+        assert named == entered
+        package = tmp_path / named / 'saim_mm'
+        package.mkdir(parents=True)
+        (package / '__init__.py').touch()
+        assert PathFinder.find_spec('saim_mm', [str(tmp_path)]) is None
+    # What the test is for: this is how it went wrong.
+    (tmp_path / 'saim_mm/saim_mm').mkdir(parents=True)
+    found = PathFinder.find_spec('saim_mm', [str(tmp_path)])
+    assert found is not None and found.origin is None
 
 
 def test_paths_exist():

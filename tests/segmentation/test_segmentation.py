@@ -271,7 +271,7 @@ def test_a_linear_head_on_the_frozen_encoder(folders, checkpoint, tmp_path):
     values = options(folders, checkpoint)
     for name in [n for n in values if 'neck' in n or 'auxiliary' in n]:
         del values[name]
-    values['model.decode_head.channels'] = 96
+    del values['model.decode_head.channels']  # the sum of in_channels
     cfg = config(LINEAR, tmp_path, values)
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         loader.dataset.update(void=[], metainfo=None)

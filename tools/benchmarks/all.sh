@@ -3,6 +3,10 @@
 #   tools/benchmarks/all.sh [OUT] [BATCH] [WORKERS]
 # Tables go to OUT/*.md, curves to OUT/*.png. PYTHON names the interpreter.
 set -euo pipefail
+if [ "${1:-}" = --help ]; then
+    sed -n 2,4p "$0"
+    exit
+fi
 cd "$(dirname "$0")/../.."
 out=${1:-work_dirs/bench}
 batch=${2:-256}
