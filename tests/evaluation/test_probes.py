@@ -314,7 +314,9 @@ def test_what_the_command_refuses(classes, cfg, checkpoint):
     cfg.model.backbone.update(type='VisionTransformer', out_type='raw')
     cfg.model = dict(type='ImageClassifier', backbone=cfg.model.backbone)
     cfg.data_preprocessor = None
-    with pytest.raises(ValueError, match='of another encoder.*size mismatch'):
+    with pytest.raises(
+        ValueError, match='(?s)of another encoder.*size mismatch'
+    ):
         evaluate_folders(cfg, checkpoint, *folders)
     cfg.model.backbone.patch_size = 8
     cfg.model.backbone.arch.num_layers = 5

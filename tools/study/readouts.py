@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterable
-from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-sys.path.append(str(Path(__file__).resolve().parents[1]))
-from knn import vote  # noqa: E402
-
+from saim_mm.evaluation.knn import vote
 from saim_mm.models.vit_arguments import layer_output
 
 #: What `evaluate` returns, in this order.
