@@ -225,7 +225,7 @@ class SAIMViT(VisionTransformer):
             return self.forward_causal(x, order)
         x, grid = self.patch_embed(x)  # (B, L, C), rows and columns
         if self.with_cls_token:
-            cls_token = self.cls_token.expand(len(x), -1, -1)
+            cls_token = self.cls_token.expand(x.shape[0], -1, -1)
             x = torch.cat([cls_token, x], dim=1)  # (B, L + 1, C)
         x = x + resize_pos_embed(
             self.pos_embed,

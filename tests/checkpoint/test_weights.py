@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import saim_mm
-from saim_mm.checkpoint.formats import to_format
+from saim_mm.checkpoint.formats import FORMATS, to_format
 from saim_mm.checkpoint.loader import load_state_dict, save_state_dict
 from saim_mm.checkpoint.weights import load_backbone_weights, load_weights
 
@@ -177,23 +177,22 @@ def wrapped():
     return {f'module.{n}': v for n, v in weights}, features, options
 
 
-def authors():
+def authors(format='authors'):
     model = saim()
     features = model.backbone(images())[0]
-    return (
-        dict(model=to_format(model.state_dict(), 'authors')),
-        features,
-        {},
-    )
+    return dict(model=to_format(model.state_dict(), format)), features, {}
+
+
+def semaim():
+    return authors('semaim')
 
 
 ROWS = [
-    *(ours, wrapped, backbone_alone, authors),
+    *(ours, wrapped, backbone_alone, authors, semaim),
     *(mmpretrain_classifier, mmpretrain_average),
     *(mae, timm_token, timm_average),
     *(huggingface_classifier, huggingface_vit, huggingface_mae),
 ]
-PREFIXED = {ours, wrapped, mmpretrain_classifier, mmpretrain_average}
 
 
 @pytest.mark.parametrize('row', ROWS)
@@ -245,10 +244,6 @@ def test_what_is_left_out_is_said(tmp_path, caplog):
         assert 'eft out' in said
         for word in words:
             assert word in said, (row, said)
-
-
-class LayerScale(nn.Module):
-    """Of DINOv2's and DeiT III's blocks."""
 
 
 def with_weights(**more):
@@ -444,7 +439,7 @@ def test_whole_models(tmp_path):
         load_weights(other, {**weights, 'head.fc.bias': torch.ones(3)}, 'x')
 
 
-@pytest.mark.parametrize('format', ['authors', 'timm', 'huggingface'])
+@pytest.mark.parametrize('format', FORMATS)
 def test_files_out_come_back(format, tmp_path):
     """What the rows of 'out' are, tests/checkpoint/test_formats.py has."""
     source = backbone_alone()[0]

@@ -270,6 +270,24 @@ VIT_CAM = ('--vit-like', '--num-extra-tokens', 1, '--target-layers')
 #: Toolbox, script, arguments, and what it says or writes; "slow" or what it
 #: needs beside.
 WORKS = [
+    (
+        'mmpretrain',
+        'model_converters/publish_model.py',
+        (CHECKPOINT, OUT + '/published.pth'),
+        'published*.pth',
+    ),
+    (
+        'mmdet',
+        'model_converters/publish_model.py',
+        (CHECKPOINT, OUT + '/published.pth'),
+        'published*.pth',
+    ),
+    (
+        'mmseg',
+        'misc/publish_model.py',
+        (CHECKPOINT, OUT + '/published.pth'),
+        'published*.pth',
+    ),
     ('mmpretrain', 'test.py', (CONFIG, CHECKPOINT, '--tta'), 'accuracy/top1'),
     (
         'mmpretrain',
@@ -484,24 +502,6 @@ BREAKS = [
             *('--n-iter', 250),
         ),
         'IndexError: list index out of range',
-    ),
-    (
-        'mmpretrain',
-        'model_converters/publish_model.py',
-        (CHECKPOINT, OUT),
-        'Unsupported global: GLOBAL mmengine.logging.*HistoryBuffer',
-    ),
-    (
-        'mmdet',
-        'model_converters/publish_model.py',
-        (CHECKPOINT, OUT),
-        'Unsupported global: GLOBAL mmengine.logging.*HistoryBuffer',
-    ),
-    (
-        'mmseg',
-        'misc/publish_model.py',
-        (CHECKPOINT, OUT),
-        'Unsupported global: GLOBAL mmengine.logging.*HistoryBuffer',
     ),
     (
         'mmdet',
