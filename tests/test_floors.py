@@ -125,7 +125,7 @@ def test_every_room_is_on_a_floor_and_is_read():
     # What is known to be there, one by each way of writing it.
     assert 'utils.check' in graph['models.saim']
     assert 'models.saim' in graph['engine.fsdp']
-    assert 'detection.ops' in graph['detection']
+    assert 'detection.coco_format' in graph['detection']
     assert 'engine.runner' in graph['__init__']
 
 

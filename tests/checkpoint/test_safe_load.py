@@ -105,7 +105,8 @@ def test_no_way_runs_a_planted_pickle(planted, site, photos, monkeypatch):
         CheckpointLoader.load_checkpoint('torchvision://planted')
     with pytest.raises(ValueError, match="must be one of .'planted'"):
         CheckpointLoader.load_checkpoint('torchvision://resnet5')
-    resumed()  # passes over it, and starts at the beginning
+    with pytest.raises(ValueError, match='none of its 1 checkpoints can be'):
+        resumed()
     assert not evidence.exists()
 
 

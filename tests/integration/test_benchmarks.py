@@ -44,8 +44,9 @@ def test_pretrain():
     # One step in every form: they differ by bfloat16's rounding.
     assert max(losses) - min(losses) < 1e-2 * losses[0]
     assert float(table['literal'][4]) > 0  # memory
-    assert 'flash' in table['+ fused attention'][5]
-    assert table['plain'][5] == 'math'
+    # In bfloat16 on a CPU the plain form of attention is chosen.
+    assert table['+ fused attention'][5] == 'plain lines'
+    assert table['literal'][5] == 'eager, masked'
     assert re.search(r'[\d.]+ TFLOP/s', output)
 
 

@@ -14,6 +14,7 @@ from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
 import saim_mm
+from saim_mm.evaluation.knn import evaluate
 
 STUDY = ROOT / 'tools/study'
 PRETRAIN = ROOT / 'configs/pretrain'
@@ -139,8 +140,6 @@ def arm(monkeypatch):
 def test_an_arm_goes_on_where_it_stopped(
     arm, cifar, finetune, tmp_path, monkeypatch
 ):
-    import knn  # which readouts.py has made importable
-
     monkeypatch.chdir(cifar)
     folder = tmp_path / 'saim/seed-0'
     folder.mkdir(parents=True)
@@ -154,7 +153,7 @@ def test_an_arm_goes_on_where_it_stopped(
 
     # The tool for nearest neighbours finds what the study found.
     start = arm.Start(checkpoint, 4)
-    metrics, *_ = knn.evaluate(arm.prepare(finetune, 0, start))
+    metrics, *_ = evaluate(arm.prepare(finetune, 0, start))
     assert results['accuracy']['knn'] == pytest.approx(
         float(metrics['accuracy/top1'])
     )

@@ -433,7 +433,7 @@ WORKS = [
         'mmdet',
         'analysis_tools/benchmark.py',
         (CONFIG, '--task', 'dataloader', '--max-iter', 3, '--num-warmup', 1)
-        + ('--cfg-options', 'val_dataloader.batch_size=1'),
+        + ('--cfg-options', 'test_dataloader.batch_size=1'),
         'Overall fps',
         'psutil',
     ),

@@ -213,7 +213,9 @@ class Bench:
             if event.key.startswith(prefix) and 'backward' not in event.key
         }
         kernel = (
-            'eager, masked' if form.literal else ', '.join(sorted(kernels))
+            'eager, masked'
+            if form.literal
+            else ', '.join(sorted(kernels)) or 'plain lines'
         )
         return kernel.replace('attention_', '').strip(), peak / 2**30
 
