@@ -15,7 +15,7 @@ from mmpretrain.models.backbones.vit_sam import (
 from torch import Tensor, nn
 
 from ..utils.check import check_arg
-from .attention import attend
+from .attention import attend, is_plain, split_heads
 
 
 class Attention(BaseModule):
@@ -113,32 +113,20 @@ class Attention(BaseModule):
                 else self.qkv.bias.split(split)
             )
             q = F.linear(x, q_weight, q_bias)
-            k, v = F.linear(context, kv_weight, kv_bias).chunk(2, dim=-1)
-        elif grid is not None and self.window_size:
-            # ViTDet pads the tokens with zeros, which the projection turns
-            # into its bias: the same, and the padding is not multiplied.
-            qkv, padded = window_partition(
-                F.linear(x, self.qkv.weight).unflatten(1, grid),
-                self.window_size,
-            )  # (B, T, 3C) -> (B * windows, window_size, window_size, 3C)
-            qkv = qkv.flatten(1, 2)
-            if self.qkv.bias is not None:
-                qkv = qkv + self.qkv.bias.to(qkv.dtype)
-            q, k, v = qkv.chunk(3, dim=-1)
+            kv = F.linear(context, kv_weight, kv_bias)
+            plain = is_plain(q, kv.shape[1], is_causal)
+            (q,) = split_heads(q, 1, self.num_heads, plain)
+            k, v = split_heads(kv, 2, self.num_heads, plain)
         else:
-            q, k, v = self.qkv(x).chunk(3, dim=-1)  # (B, T, C) each
-        # (B, T, C) -> (B, heads, T, C / heads)
-        q, k, v = (
-            t.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
-            for t in (q, k, v)
-        )
+            qkv, padded = self.project(x, grid)
+            plain = is_plain(qkv, qkv.shape[1], is_causal)
+            q, k, v = split_heads(qkv, 3, self.num_heads, plain)
         scale = q.shape[-1] ** -0.5
-        channels = v.shape[-1]
         if grid is not None and self.use_rel_pos:
             inside = (self.window_size,) * 2 if padded else grid
-            q, k, v = self.add_rel_pos(q, k, v, inside)
+            q, k = self.add_rel_pos(q, k, inside)
         x = attend(q, k, v, mask, is_causal, scale)
-        x = x[..., :channels].transpose(1, 2).flatten(2)
+        x = x.transpose(1, 2).flatten(2)
         if padded:
             size = self.window_size
             x = window_unpartition(
@@ -146,9 +134,34 @@ class Attention(BaseModule):
             ).flatten(1, 2)  # -> (B, T, C)
         return self.proj(x)
 
+    def project(
+        self, x: Tensor, grid: Optional[tuple[int, int]]
+    ) -> tuple[Tensor, Optional[tuple[int, int]]]:
+        """Queries, keys and values of a stream, of windows if there are some.
+
+        Args:
+            x (Tensor): (B, T, C).
+            grid (tuple[int, int], optional): As for :meth:`forward`.
+
+        Returns:
+            tuple: (B, T, 3C) and None, or (B * windows, window_size ** 2, 3C)
+            and rows and columns after padding to whole windows.
+        """
+        if grid is None or not self.window_size:
+            return self.qkv(x), None
+        # ViTDet pads the tokens with zeros, which the projection turns into
+        # its bias: the same, and the padding is not multiplied.
+        qkv, padded = window_partition(
+            F.linear(x, self.qkv.weight).unflatten(1, grid), self.window_size
+        )
+        qkv = qkv.flatten(1, 2)
+        if self.qkv.bias is not None:
+            qkv = qkv + self.qkv.bias.to(qkv.dtype)
+        return qkv, padded
+
     def add_rel_pos(
-        self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]
-    ) -> tuple[Tensor, Tensor, Tensor]:
+        self, q: Tensor, k: Tensor, grid: tuple[int, int]
+    ) -> tuple[Tensor, Tensor]:
         """Let the product of queries and keys contain the position bias.
 
         The bias of query (i, j) and key (k, l) is q R_h(i - k) + q R_w(j - l).
@@ -157,12 +170,12 @@ class Attention(BaseModule):
         which take no bias or materialise it, compute the sum.
 
         Args:
-            q, k, v (Tensor): (B, heads, T, d). The last rows * columns tokens
+            q, k (Tensor): (B, heads, T, d). The last rows * columns tokens
                 are patches; those before have no position.
             grid (tuple[int, int]): Rows and columns.
 
         Returns:
-            tuple: The three, (B, heads, T, d + rows + columns).
+            tuple: Both, (B, heads, T, d + rows + columns).
         """
         rows, columns = grid
         extra = q.shape[2] - rows * columns
@@ -193,7 +206,7 @@ class Attention(BaseModule):
         scale = q.shape[-1] ** -0.5  # the kernel will multiply by it
         q = torch.cat([q, bias / scale], dim=-1)
         k = torch.cat([k, place.expand(*k.shape[:2], -1, -1)], dim=-1)
-        return q, k, F.pad(v, (0, rows + columns))
+        return q, k
 
 
 def relative_positions(table: Tensor, size: int) -> Tensor:

@@ -45,19 +45,51 @@ def test_the_forms_are_equal(kind, dtype):
 
 
 @pytest.mark.parametrize(
-    ('dtype', 'length', 'plain'),
+    ('dtype', 'length', 'is_causal', 'plain'),
     [
-        (torch.bfloat16, 64, True),
-        (torch.bfloat16, attention.PLAIN_UP_TO, True),
-        (torch.bfloat16, attention.PLAIN_UP_TO + 1, False),
-        (torch.float32, 64, False),
+        (torch.bfloat16, 64, True, True),
+        (torch.bfloat16, attention.PLAIN_UP_TO, True, True),
+        (torch.bfloat16, attention.PLAIN_UP_TO + 1, True, False),
+        (torch.bfloat16, attention.PLAIN_UP_TO_ALL, False, True),
+        (torch.bfloat16, attention.PLAIN_UP_TO_ALL + 1, False, False),
+        (torch.float32, 64, True, False),
+        (torch.float32, 64, False, False),
     ],
 )
-def test_which_form_runs(dtype, length, plain, monkeypatch):
+def test_which_form_runs(dtype, length, is_causal, plain, monkeypatch):
     called = []
     monkeypatch.setattr(
         attention, 'attend_plainly', lambda q, *_: called.append(q) or q
     )
     q, k, v = tensors(length, length, dtype, width=4)
-    attention.attend(q, k, v, None, True, 0.5)
+    attention.attend(q, k, v, None, is_causal, 0.5)
     assert bool(called) == plain
+
+
+@pytest.mark.parametrize('plain', [True, False])
+@pytest.mark.parametrize('bias', [None, 'added'])
+def test_values_may_be_shorter_than_keys(plain, bias, monkeypatch):
+    """As with a relative position bias; beside matrices in float64."""
+    monkeypatch.setattr(attention, 'is_plain', lambda *_: plain)
+    q, k, v = tensors(7, 9, torch.float64)
+    v = v[..., :5]
+    bias = None if bias is None else k[:, :, :7] @ q[:, :, :7].mT
+    bias = None if bias is None else torch.cat([bias, bias[..., :2]], dim=-1)
+    products = q @ k.mT * 0.3 + (0 if bias is None else bias)
+    torch.testing.assert_close(
+        attention.attend(q, k, v, bias, False, 0.3),
+        products.softmax(dim=-1) @ v,
+    )
+
+
+@pytest.mark.parametrize('parts', [1, 2, 3])
+def test_heads_are_split_alike_for_both_forms(parts):
+    x = torch.randn(2, 7, parts * 12, generator=torch.Generator())
+    for part, split, other in zip(
+        x.chunk(parts, dim=-1),
+        attention.split_heads(x, parts, 3, plain=True),
+        attention.split_heads(x, parts, 3, plain=False),
+        strict=True,
+    ):
+        assert torch.equal(split, other) and split.is_contiguous()
+        assert torch.equal(split.transpose(1, 2).flatten(2), part)
