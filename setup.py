@@ -13,8 +13,9 @@ from setuptools.command.build_py import build_py
 ROOT = Path(__file__).parent
 # onedl-mim 0.5 takes for the package's folder that of the first file that pip
 # lists, in alphabetical order: for a distribution with its module's name that
-# is the .dist-info. So a folder that comes before it holds a copy.
-MIM = ('saim_mm/.mim', '_saim_mm_mim')
+# is the .dist-info, or the folder of scripts, '..'. So a folder that comes
+# before both, as '+' does in ASCII, holds a copy.
+MIM = ('saim_mm/.mim', '+saim_mm_mim')
 # These write beside themselves, and belong to a checkout.
 LEFT_OUT = ('__pycache__', 'demo.py', 'small_runs.sh')
 
