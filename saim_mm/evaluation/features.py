@@ -19,7 +19,7 @@ from mmpretrain.registry import MODELS, TRANSFORMS
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from ..checkpoint.loader import load_state_dict
+from ..checkpoint.weights import load_backbone_weights
 from ..datasets.images import EXTENSIONS
 from ..utils.check import check_arg
 from ..utils.seed import temp_seed
@@ -320,8 +320,9 @@ def build_encoder(
 
     Args:
         cfg (Config): Of pre-training or classification.
-        checkpoint (str | Path, optional): Of a whole model, or
-            ``saim_mm://NAME``. Defaults to None: random weights.
+        checkpoint (str | Path, optional): As for
+            :func:`~saim_mm.checkpoint.weights.load_backbone_weights`. Defaults
+            to None: random weights.
         seed (int): Of random weights. Defaults to 0.
 
     Raises:
@@ -336,35 +337,7 @@ def build_encoder(
         model = MODELS.build(options)
         model.backbone.init_weights()
     if checkpoint is not None:
-        load_encoder(model.backbone, checkpoint)
+        # Not by init_cfg: some of mmpretrain's pre-training backbones, such as
+        # MAEViT, would initialise a part anew after they have loaded it.
+        load_backbone_weights(model.backbone, checkpoint)
     return model
-
-
-def load_encoder(backbone: nn.Module, checkpoint: str | Path) -> None:
-    """Load an encoder, out of a checkpoint of a whole model or of itself.
-
-    (By ``init_cfg`` some of mmpretrain's pre-training backbones, such as
-    ``MAEViT``, would initialise a part anew after they have loaded it.)
-
-    Raises:
-        FileNotFoundError: If there is no such checkpoint.
-        ValueError: If it is of another encoder.
-    """
-    prefix, weights = 'backbone.', load_state_dict(checkpoint)
-    own = {
-        name.removeprefix(prefix): value
-        for name, value in weights.items()
-        if name.startswith(prefix)
-    }
-    field = f'checkpoint={str(checkpoint)!r}'
-    try:
-        missing, _ = backbone.load_state_dict(own or weights, strict=False)
-    except RuntimeError as error:  # PyTorch's, of shapes that differ
-        raise ValueError(
-            f'{field}: of another encoder than the config: {error}'
-        ) from error
-    if missing:
-        raise ValueError(
-            f"{field}: lacks {missing[:3]} of the config's encoder; take the "
-            'config that it was made with'
-        )

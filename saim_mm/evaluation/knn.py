@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 from ..checkpoint.weights import load_backbone_weights
 from ..utils.check import check_arg
 from .features import backbone_outputs, num_extra_tokens
-from .readouts import build_readout
+from .readouts import FIXED, build_readout
 
 
 def vote(
@@ -125,13 +125,24 @@ def evaluate(
         neighbours, the number of test images.
 
     Raises:
-        ValueError: If there are fewer than k neighbours.
+        ValueError: If there are fewer than k neighbours, or ``readout`` is
+            None for a neck that is trained.
     """
     device = device or get_device()
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(cfg.model)
     if checkpoint:
+        neck = getattr(model, 'neck', None)
+        check_arg(
+            readout is not None
+            or not isinstance(neck, nn.Module)
+            or not any(True for _ in neck.parameters()),
+            'readout',
+            readout,
+            f"one of {list(FIXED)}: the config's neck has weights of its own, "
+            'and of the checkpoint the backbone is loaded',
+        )
         model.backbone.init_cfg = None
         load_backbone_weights(model.backbone, checkpoint)
     else:

@@ -315,10 +315,23 @@ def test_what_the_command_refuses(classes, cfg, checkpoint):
     cfg.model = dict(type='ImageClassifier', backbone=cfg.model.backbone)
     cfg.data_preprocessor = None
     with pytest.raises(
-        ValueError, match='(?s)of another encoder.*size mismatch'
+        ValueError,
+        match='(?s)checkpoint=.*size mismatch for patch_embed.projection',
     ):
         evaluate_folders(cfg, checkpoint, *folders)
     cfg.model.backbone.patch_size = 8
     cfg.model.backbone.arch.num_layers = 5
     with pytest.raises(ValueError, match=r"lacks \['layers.4.ln1.weight'"):
         evaluate_folders(cfg, checkpoint, *folders)
+
+
+def test_weights_without_a_place_are_refused(classes, cfg, tmp_path):
+    """As of every entrance: the features would be others, without a word."""
+    model = build_encoder(cfg)
+    weights = {
+        f'backbone.{k}': v for k, v in model.backbone.state_dict().items()
+    }
+    weights['backbone.layers.0.attn.gamma1.weight'] = torch.full((24,), 0.1)
+    torch.save(dict(state_dict=weights), tmp_path / 'scaled.pth')
+    with pytest.raises(ValueError, match='no place .*LayerScale'):
+        build_encoder(cfg, tmp_path / 'scaled.pth')

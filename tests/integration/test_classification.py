@@ -13,6 +13,7 @@ from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
 from saim_mm import SAIMRunner
+from saim_mm.evaluation.knn import evaluate
 
 FOLDER = 'configs/classification/'
 FINETUNE = f'{FOLDER}vit-{{}}-p16_8xb128-amp-coslr-100e_in1k.py'
@@ -210,6 +211,15 @@ def test_knn(classes, checkpoint, tmp_path, monkeypatch, capsys):
     assert '60 images: accuracy/top1 100.00' in output
     with pytest.raises(ValueError, match='k=61: must be 1 to 60'):
         knn(*call, '--k', 61)
+
+
+def test_knn_does_not_read_an_untrained_neck(classes, checkpoint, tmp_path):
+    """Of a checkpoint the backbone is loaded, not a neck with weights."""
+    cfg = config(MINI_FINETUNE, classes, tmp_path)
+    cfg.model.backbone.out_type = 'raw'
+    cfg.model.neck = dict(type='EfficientProbing', embed_dims=96)
+    with pytest.raises(ValueError, match='readout=None.*neck has weights of'):
+        evaluate(cfg, str(checkpoint), k=5, device='cpu')
 
 
 def refused(error, cfg, message):

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from saim_mm.evaluation.knn import vote
@@ -46,13 +45,13 @@ def evaluate(
 def cache(
     backbone: nn.Module, batches: Iterable[tuple[Tensor, Tensor]]
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Features of length 1, (N, C) for each readout, and labels (N,)."""
+    """Features (N, C) for each readout, and labels (N,)."""
     cls_token, mean, labels = [], [], []
     for images, truth in batches:
         tokens = layer_output(backbone, images, -1, 'raw').float()
         patches = tokens[:, backbone.num_extra_tokens :]
-        cls_token.append(F.normalize(tokens[:, 0], dim=1))
-        mean.append(F.normalize(patches.mean(dim=1), dim=1))
+        cls_token.append(tokens[:, 0])
+        mean.append(patches.mean(dim=1))
         labels.append(truth.to(tokens.device))
     features = {'knn': torch.cat(cls_token), 'knn-mean': torch.cat(mean)}
     return features, torch.cat(labels)
