@@ -366,3 +366,28 @@ def sharded(images, tmp_path, iters):  # noqa: F811
     cfg.param_scheduler = []
     cfg.default_hooks.checkpoint.max_keep_ckpts = -1
     return cfg
+
+
+def mae(arch, img_size=32, patch_size=8):
+    """The config of a tiny MAE of mmpretrain's, with a decoder of a block."""
+    return dict(
+        type='MAE',
+        backbone=dict(
+            type='MAEViT', arch=arch, img_size=img_size, patch_size=patch_size
+        ),
+        neck=dict(
+            type='MAEPretrainDecoder',
+            num_patches=(img_size // patch_size) ** 2,
+            patch_size=patch_size,
+            embed_dim=arch['embed_dims'],
+            decoder_embed_dim=arch['embed_dims'],
+            decoder_depth=1,
+            decoder_num_heads=arch['num_heads'],
+        ),
+        head=dict(
+            type='MAEPretrainHead',
+            norm_pix=True,
+            patch_size=patch_size,
+            loss=dict(type='PixelReconstructionLoss', criterion='L2'),
+        ),
+    )

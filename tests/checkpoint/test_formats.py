@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import call, config, train
+from helpers import mae as mae_config
 from mmengine.logging import HistoryBuffer
 from mmpretrain.registry import MODELS
 from PIL import Image
@@ -193,26 +194,7 @@ def test_pretraining_gives_its_encoder(format):
 
 
 def mae():
-    return MODELS.build(
-        dict(
-            type='MAE',
-            backbone=dict(type='MAEViT', arch=ARCH, img_size=32, patch_size=8),
-            neck=dict(
-                type='MAEPretrainDecoder',
-                num_patches=16,
-                patch_size=8,
-                embed_dim=64,
-                decoder_embed_dim=32,
-                decoder_depth=1,
-                decoder_num_heads=2,
-            ),
-            head=dict(
-                type='MAEPretrainHead',
-                patch_size=8,
-                loss=dict(type='PixelReconstructionLoss', criterion='L2'),
-            ),
-        )
-    )
+    return MODELS.build(mae_config(ARCH))
 
 
 def mocov3():

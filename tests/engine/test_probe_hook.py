@@ -11,6 +11,7 @@ import torch
 from helpers import (
     assert_same,
     config,
+    mae,
     scalars,
     start_two,
     train,
@@ -171,31 +172,7 @@ def test_without_labels(photos, tmp_path):
 def test_other_methods(photos, classes, tmp_path):
     """MAE, whose backbone masks in pre-training."""
     cfg = config(photos, tmp_path, iters=1)
-    cfg.model = dict(
-        type='MAE',
-        backbone=dict(
-            type='MAEViT',
-            arch=cfg.model.backbone.arch,
-            img_size=32,
-            patch_size=8,
-            mask_ratio=0.75,
-        ),
-        neck=dict(
-            type='MAEPretrainDecoder',
-            num_patches=16,
-            patch_size=8,
-            embed_dim=24,
-            decoder_embed_dim=24,
-            decoder_depth=1,
-            decoder_num_heads=3,
-        ),
-        head=dict(
-            type='MAEPretrainHead',
-            norm_pix=True,
-            patch_size=8,
-            loss=dict(type='PixelReconstructionLoss', criterion='L2'),
-        ),
-    )
+    cfg.model = mae(cfg.model.backbone.arch)
     hook = dict(type='ProbeHook', data_root=str(classes), by_epoch=False, k=5)
     runner = train(cfg, hooks=[hook])
     [line] = [s for s in scalars(tmp_path) if KEYS & set(s)]

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import TINY
+from helpers import mae as mae_config
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from PIL import Image
@@ -203,25 +204,7 @@ def mae(tmp_path):
         dict(
             default_scope='mmpretrain',
             model=dict(
-                type='MAE',
-                backbone=dict(
-                    type='MAEViT', arch=TINY, img_size=32, patch_size=8
-                ),
-                neck=dict(
-                    type='MAEPretrainDecoder',
-                    num_patches=16,
-                    patch_size=8,
-                    embed_dim=24,
-                    decoder_embed_dim=16,
-                    decoder_depth=1,
-                    decoder_num_heads=2,
-                ),
-                head=dict(
-                    type='MAEPretrainHead',
-                    norm_pix=True,
-                    patch_size=8,
-                    loss=dict(type='PixelReconstructionLoss', criterion='L2'),
-                ),
+                **mae_config(TINY),
                 data_preprocessor=dict(
                     type='SelfSupDataPreprocessor',
                     mean=[123.675, 116.28, 103.53],
