@@ -68,12 +68,17 @@ EPOCHS = click.option('--epochs', type=int, help='passes over the images')
 
 def train(cfg_and_line: tuple) -> Path:
     """Train, saying what."""
+    from .engine.hooks.unreadable_files_hook import REPORT
     from .engine.run import run
 
     cfg, line = cfg_and_line
     click.echo(line, err=True)
     with quietly():
         path = run(cfg)
+    report = Path(cfg.work_dir, REPORT)
+    if report.is_file():
+        number = len(report.read_text().splitlines())
+        click.echo(f'skipped: {number} unreadable, see {report}', err=True)
     click.echo(f'wrote {path}', err=True)
     return path
 
@@ -151,8 +156,8 @@ def predict(folder: str, images: tuple[str, ...], out: str | None) -> None:
 @click.option('--out', required=True, help='.npz, .csv or .safetensors')
 @click.option(
     '--readout',
-    default='avg_featmap',
-    type=click.Choice(['cls_token', 'avg_featmap']),
+    default='patch_mean',
+    type=click.Choice(['cls_token', 'patch_mean']),
     help='mean of the patches (the default), or the class token',
 )
 def embed(

@@ -61,13 +61,12 @@ def look_at(folder: str | Path, field: str = 'data') -> Folder:
 
 
 def split_classes(
-    folder: Path, out: Path
+    folder: Path,
 ) -> tuple[list[str], list[str], list[str]]:
     """The images for training and for validation, and the classes.
 
     Args:
         folder: As ``data`` of :func:`~saim_mm.finetune`.
-        out: A folder to make, for the lists.
 
     Returns:
         Lines ``PATH LABEL``, paths from ``folder``; and names of classes.
@@ -106,5 +105,4 @@ def split_classes(
             own = [x for x in every if x.endswith(f' {label}')]
             for number, line in enumerate(own):
                 lines[number % 5 == 1].append(line)
-    out.mkdir(parents=True, exist_ok=True)
     return lines[0], lines[1], classes

@@ -16,7 +16,7 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from ..checkpoint.zoo import root
-from ..datasets.folders import look_at, split_classes
+from ..datasets.folders import Folder, look_at, split_classes
 from ..models.vit import SAIMViT
 from ..utils.check import check_arg
 from .checks.device import cpu_has_bfloat16
@@ -44,6 +44,45 @@ def precision() -> tuple[str, str]:
     if cpu_has_bfloat16():
         return 'BFloat16OptimWrapper', 'CPU with bfloat16'
     return 'OptimWrapper', 'CPU, float32'
+
+
+def choose_network(
+    folder: Folder,
+    arch: str | None = None,
+    size: int | None = None,
+    patch: int | None = None,
+) -> tuple[str, int, int]:
+    """What :func:`pretrain_config` says of the three, for a folder."""
+    gpu = get_device() == 'cuda'
+    short = min(folder.height, folder.width)
+    if size is None:
+        largest = 224 if gpu else 96
+        size = min(
+            largest,
+            next((s for s in (32, 64, 96) if short < s * 1.5), largest),
+        )
+    if patch is None:
+        patch = 4 if size <= 40 else 8 if size <= 128 else 16
+    check_arg(patch > 0, 'patch', patch, 'a positive number of pixels')
+    check_arg(
+        size > 0 and size % patch == 0,
+        'size',
+        size,
+        f'a multiple of patch={patch} (pixels)',
+    )
+    if arch is None and gpu:
+        arch = next(
+            (
+                a
+                for a, n in (('tiny', 2e4), ('small', 3e5))
+                if folder.number < n
+            ),
+            'base',
+        )
+    elif arch is None:
+        arch = 'mini' if size <= 64 else '192x4'
+    check_arg(arch in ARCHS, 'arch', arch, f'one of {list(ARCHS)}')
+    return arch, size, patch
 
 
 def pretrain_config(
@@ -76,35 +115,8 @@ def pretrain_config(
         FileNotFoundError: If there is no such folder or checkpoint.
     """
     folder = look_at(data)
+    arch, size, patch = choose_network(folder, arch, size, patch)
     gpu = get_device() == 'cuda'
-    short = min(folder.height, folder.width)
-    if size is None:
-        largest = 224 if gpu else 96
-        size = min(
-            largest,
-            next((s for s in (32, 64, 96) if short < s * 1.5), largest),
-        )
-    if patch is None:
-        patch = 4 if size <= 40 else 8 if size <= 128 else 16
-    check_arg(patch > 0, 'patch', patch, 'a positive number of pixels')
-    check_arg(
-        size > 0 and size % patch == 0,
-        'size',
-        size,
-        f'a multiple of patch={patch} (pixels)',
-    )
-    if arch is None and gpu:
-        arch = next(
-            (
-                a
-                for a, n in (('tiny', 2e4), ('small', 3e5))
-                if folder.number < n
-            ),
-            'base',
-        )
-    elif arch is None:
-        arch = 'mini' if size <= 64 else '192x4'
-    check_arg(arch in ARCHS, 'arch', arch, f'one of {list(ARCHS)}')
     batch = 256 if gpu else 128 if folder.number >= 10_000 else 64
     batch = min(batch, max(1, folder.number // 4))
     if epochs is None:
@@ -164,7 +176,10 @@ def finetune_config(
     """
     folder = look_at(data)
     if init is None:
-        backbone = pretrain_config(data, out)[0].model.backbone
+        arch, size, patch = choose_network(folder)
+        backbone = dict(
+            type='SAIMViT', arch=ARCHS[arch], img_size=size, patch_size=patch
+        )
     else:
         checkpoint = checkpoint_of(init)
         path = Path(checkpoint).parent
@@ -179,9 +194,9 @@ def finetune_config(
         backbone.init_cfg = dict(
             type='Pretrained', checkpoint=checkpoint, prefix='backbone.'
         )
-    train, val, classes = split_classes(folder.path, Path(out))
+    train, val, classes = split_classes(folder.path)
     number = len(train)
-    size = backbone.img_size
+    size = backbone['img_size']
     batch = min(64, max(1, number // 4))
     if epochs is None:
         gpu = get_device() == 'cuda'
@@ -190,7 +205,7 @@ def finetune_config(
     wrapper, machine = precision()
 
     cfg = load(FINETUNE)
-    arch = SAIMViT.parse_arch(backbone.arch)
+    arch = SAIMViT.parse_arch(backbone['arch'])
     cfg.model.backbone = dict(backbone, drop_path_rate=0.1 * (size >= 224))
     cfg.model.head.update(
         num_classes=len(classes), in_channels=arch['embed_dims']
@@ -232,7 +247,7 @@ def finetune_config(
         ),
     ):
         listed = Path(out).expanduser().resolve() / name
-        listed.write_text('\n'.join(lines) + '\n')
+        write_list(listed, lines)
         loader.batch_size = batch
         loader.dataset = dict(
             **both,
@@ -254,6 +269,26 @@ def finetune_config(
         f'{len(val)} to validate; {machine}: {start}, {epochs} epochs of '
         f'{max(1, number // batch)} steps, learning rate {rate:.1e}'
     )
+
+
+def write_list(path: Path, lines: list[str]) -> None:
+    """Write the list of a training's images, unless it is there.
+
+    Raises:
+        ValueError: If another one is there.
+    """
+    text = '\n'.join(lines) + '\n'
+    if path.is_file():
+        check_arg(
+            path.read_text() == text,
+            'out',
+            str(path.parent),
+            'another folder, or an empty one: it holds a training on other '
+            f'images ({path.name})',
+        )
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
 
 
 def finish(

@@ -96,7 +96,7 @@ def backbone_of(
 
 
 class QuietRunner(SAIMRunner):
-    """A runner whose log goes to the log file, and warnings to the screen."""
+    """A runner whose log goes to the log file, and errors to the screen."""
 
     def build_logger(self, *args, **kwargs) -> MMLogger:
         logger = super().build_logger(*args, **kwargs)

@@ -49,7 +49,7 @@ def embed_images(
     paths: Iterable[str | Path],
     backbone: SAIMViT | str,
     pretrained: str | None = None,
-    readout: str = 'avg_featmap',
+    readout: str = 'patch_mean',
     batch_size: int = 32,
 ) -> tuple[list[str], np.ndarray, list[tuple[str, str]]]:
     """Features of images; what cannot be read is left out.
@@ -58,7 +58,7 @@ def embed_images(
         paths: Files, or folders, which are searched with their sub-folders.
         backbone: As for :class:`~saim_mm.FeatureExtractor`.
         pretrained: As there.
-        readout: An ``out_type`` of one vector for an image.
+        readout: As for :class:`~saim_mm.FeatureExtractor`.
         batch_size: Images at a time.
 
     Returns:
@@ -82,7 +82,7 @@ def embed_images(
             else:
                 names.append(str(file))
         if images:
-            features.append(extract(images, readout).numpy())
+            features.append(extract(images, readout=readout).numpy())
     check_arg(
         len(names) > 0,
         'images',

@@ -250,6 +250,45 @@ def test_ctrl_c(classes, tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
+def test_the_lists_of_a_training_stay(classes, tmp_path):
+    """Other images for the same folder are refused, and change nothing."""
+    first, second = tmp_path / 'first', tmp_path / 'second'
+    for folder, number in ((first, 4), (second, 6)):
+        for name in ('bright', 'dark'):
+            (folder / name).mkdir(parents=True)
+            for path in sorted((classes / name).iterdir())[:number]:
+                (folder / name / path.name).symlink_to(path)
+    out = tmp_path / 'out'
+    recipes.finetune_config(first, out)
+    lists = {p: p.read_text() for p in out.iterdir()}
+    assert {p.name for p in lists} == {'train.txt', 'val.txt'}
+    recipes.finetune_config(first, out)  # the same goes on
+    with pytest.raises(ValueError, match='out=.*on other images .train.txt'):
+        recipes.finetune_config(second, out)
+    assert {p: p.read_text() for p in out.iterdir()} == lists
+
+
+def test_broken_files_are_said(classes, tmp_path):
+    images = tmp_path / 'images'
+    images.mkdir()
+    for path in (classes / 'dark').iterdir():
+        (images / path.name).symlink_to(path)
+    (images / 'broken.png').write_bytes(b'no image')
+    code, output = saim(
+        *('pretrain', images, '--out', 'run', '--epochs', 2),
+        *(
+            'train_dataloader.num_workers=0',
+            'train_dataloader.drop_last=False',
+        ),
+        'train_dataloader.persistent_workers=False',
+        folder=tmp_path,
+    )
+    assert code == 0, output
+    report = tmp_path / 'run/unreadable_files.txt'
+    assert f'skipped: 1 unreadable, see {report}' in output
+    assert 'broken.png' in report.read_text()
+
+
 def test_what_follows_from_the_images(tmp_path, monkeypatch):
     """Size, patches and network, with and without a GPU."""
     Image.new('RGB', (300, 240)).save(tmp_path / 'a.jpg')

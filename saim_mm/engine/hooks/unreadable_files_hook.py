@@ -8,6 +8,9 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+#: The file in the work_dir.
+REPORT = 'unreadable_files.txt'
+
 
 @HOOKS.register_module()
 class UnreadableFilesHook(Hook):
@@ -17,4 +20,4 @@ class UnreadableFilesHook(Hook):
         """Say where: ``unreadable_files.txt``."""
         dataset = runner.train_dataloader.dataset
         if hasattr(dataset, 'report'):
-            dataset.report = Path(runner.work_dir, 'unreadable_files.txt')
+            dataset.report = Path(runner.work_dir, REPORT)
