@@ -154,7 +154,7 @@ def test_an_arm_goes_on_where_it_stopped(
     # The tool for nearest neighbours finds what the study found.
     start = arm.Start(checkpoint, 4)
     metrics, *_ = evaluate(arm.prepare(finetune, 0, start))
-    assert results['accuracy']['knn'] == pytest.approx(
+    assert results['accuracy']['knn/cls_token'] == pytest.approx(
         float(metrics['accuracy/top1'])
     )
 
