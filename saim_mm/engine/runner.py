@@ -276,10 +276,22 @@ class SAIMRunner(Runner):
             ) from error
 
     def resume(self, filename: str, *args, **kwargs) -> None:
-        """Resume; with ``fsdp`` from the CPU's memory, as it may be large."""
+        """Resume; with ``fsdp`` from the CPU's memory, as it may be large.
+
+        Raises:
+            ValueError: If it is of another model or optimiser.
+        """
         if is_sharded(self.model):
             kwargs['map_location'] = 'cpu'
-        super().resume(filename, *args, **kwargs)
+        try:
+            super().resume(filename, *args, **kwargs)
+        except ValueError as error:
+            if not str(error).startswith('loaded state dict'):
+                raise
+            raise ValueError(
+                f'checkpoint={str(filename)!r}: optim_wrapper must be that '
+                f'which it was trained with ({error})'
+            ) from error
 
     def scale_lr(
         self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None
