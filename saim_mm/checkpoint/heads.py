@@ -138,7 +138,7 @@ def other_class_counts(cfg: Config, filename: str | Path) -> dict[str, int]:
     checkpoint = load_from_local(filename)
     meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
     try:
-        text = (meta or {}).get('cfg') or ''
+        text = (meta or {}).get('config_text') or ''
         theirs = class_counts(_without_tta(read_literals(text))[0])
     except ValueError:
         return {}

@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import call, config, train
+from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
+from mmengine.infer import BaseInferencer
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import CheckpointLoader
 from pickles import (
@@ -282,6 +284,24 @@ def test_no_config_in_meta_is_run(trained, photos, tmp_path, way):
     assert not evidence.exists()
 
 
+@pytest.mark.parametrize('place', ['meta', 'message_hub'])
+def test_no_config_of_an_inferencer_is_run(tmp_path, place):
+    """Without a config it runs that of the checkpoint; here it has none."""
+    evidence, path = tmp_path / 'evidence', tmp_path / 'x.pth'
+    cfg = dict(cfg=f"open({str(evidence)!r}, 'w')")
+    checkpoint = dict(state_dict=dict(x=torch.zeros(1)), meta={})
+    if place == 'meta':
+        checkpoint['meta'] = cfg
+    else:
+        checkpoint[place] = dict(runtime_info=cfg)
+    torch.save(checkpoint, path)
+    loaded = load_from_local(path)
+    assert ('config_text' in loaded['meta']) == (place == 'meta')
+    with pytest.raises(ValueError, match='Cannot find the config in the che'):
+        BaseInferencer._init_model(None, Config(), str(path))
+    assert not evidence.exists()
+
+
 @pytest.mark.parametrize('named', ['precious', '../precious', 'best_1.pth'])
 def test_a_checkpoint_removes_nothing_else(trained, tmp_path, named):
     """``save_best`` removes the best one before, which a checkpoint names."""
@@ -477,7 +497,9 @@ def test_what_is_published_still_loads(tmp_path):
         # Shared memory is shared, and can be changed.
         loaded['state_dict']['a'].zero_()
         assert loaded['state_dict']['tied'].abs().sum() == 0
-        assert loaded['meta'] == dict(epoch=3, iter=7, cfg='model = dict()')
+        assert loaded['meta'] == dict(
+            epoch=3, iter=7, config_text='model = dict()'
+        )
         assert type(loaded['meta']['epoch']) is int
         assert loaded['message_hub'] == dict(
             log_scalars={},
