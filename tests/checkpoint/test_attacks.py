@@ -207,6 +207,22 @@ def test_zips_that_are_not_what_they_seem(tmp_path):
         content[i + 42 : i + 46] = places[entries.index(numbers[0])]
     path.write_bytes(content)
     load_from_local(path)  # data/1 belongs to nothing
+    # PyTorch reads the first of a name, and the first of two archives.
+    other = io.BytesIO()
+    torch.save(dict(x=torch.ones(1 << 16)), other)
+    for content in (good + other.getvalue(), b'PK' + good):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match='others read other parts'):
+            load_from_local(path)
+    with zipfile.ZipFile(io.BytesIO(good)) as old:
+        names = old.namelist()
+    (pickled,) = [n for n in names if n.endswith('data.pkl')]
+    with pytest.warns(UserWarning, match='Duplicate name'):
+        path.write_bytes(good)
+        with zipfile.ZipFile(path, 'a') as new:
+            new.writestr(pickled, b'\x80\x02N.')
+    with pytest.raises(ValueError, match='others read other parts'):
+        load_from_local(path)
     script = torch.jit.script(torch.nn.Linear(1, 1))
     torch.jit.save(script, path)
     with pytest.raises(ValueError, match='save the state_dict'):
