@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import runpy
 import shlex
 import sys
 import warnings
@@ -182,6 +183,29 @@ def embed(
     for name, reason in skipped:
         click.echo(f'skipped: {name} ({reason})', err=True)
     click.echo(f'wrote {out}: {len(names)} x {features.shape[1]}', err=True)
+
+
+@main.command()
+@click.argument('folder', required=False)
+@click.option('--port', default=7860, show_default=True)
+def view(folder: str | None, port: int) -> None:
+    """Open a web page that shows what the pre-training in FOLDER has learned.
+
+    Without FOLDER: of a small model that comes with the package.
+    """
+    from .checkpoint.zoo import root
+    from .engine.run import CONFIG, checkpoint_of
+
+    script = root() / 'tools/visualization/web.py'
+    words = ['--port', str(port)]
+    if folder is not None:
+        checkpoint = checkpoint_of(folder)
+        config = Path(checkpoint).parent / CONFIG
+        words += ['--config', str(config), '--checkpoint', checkpoint]
+    # As Python runs a script, which imports what lies beside it.
+    sys.path.insert(0, str(script.parent))
+    sys.argv = [str(script), *words]
+    runpy.run_path(str(script), run_name='__main__')
 
 
 @main.command()

@@ -139,16 +139,19 @@ def compare(
             for name, checkpoint in starts.items():
                 done += 1
                 key = (f'{name}, fine-tuned', fraction, seed)
+                folder = out / 'finetune' / f'{name}-{fraction:g}-{seed}'
                 if key not in store:
                     store[key] = train_and_test(
                         data,
-                        out / 'finetune' / f'{name}-{fraction:g}-{seed}',
+                        folder,
                         init=checkpoint,
                         epochs=more(epochs, train, fraction),
                         options=options,
                         fraction=fraction,
                         seed=seed,
                     )
+                for path in folder.glob('*.pth'):
+                    path.unlink()
                 say(
                     f'{done} of {number}: {name}, {fraction:.0%} of the '
                     f'labels, seed {seed}: {store[key]:.1f} %'
@@ -199,9 +202,9 @@ def train_and_test(data: Path, out: Path, **arguments: Any) -> float:
     found = logged_accuracy(out)
     if found is None:  # it was killed between the last step and its test
         shutil.rmtree(out)
-        return train_and_test(data, out, **arguments)
-    for path in out.glob('*.pth'):
-        path.unlink()
+        finetune_config(data, out, **arguments)  # its lists
+        run(cfg)
+        found = logged_accuracy(out)
     return found
 
 

@@ -134,6 +134,9 @@ def run(cfg: Config) -> Path:
     else:
         out.mkdir(parents=True, exist_ok=True)
         cfg.dump(path)
+    cfg = cfg.copy()
+    # MMEngine has one visualizer of a name, in one folder.
+    cfg.experiment_name = out.name
     runner = QuietRunner.from_cfg(cfg)
     hook = ConsoleHook()
     runner.register_hook(hook)

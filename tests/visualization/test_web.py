@@ -32,10 +32,11 @@ def site(checkpoint, tmp_path_factory):
     folder = tmp_path_factory.mktemp('web')
     cfg = Config.fromfile(PRETRAIN)
     cfg.model.backbone.update(arch=TINY, img_size=32, patch_size=8)
-    cfg.dump(folder / 'saim.py')
+    cfg.dump(folder / 'config.py')
+    shutil.copy(checkpoint, folder / 'epoch_1.pth')
     port = free_port()
-    command = [sys.executable, '-u', WEB, '--port', str(port)]
-    command += ['--config', folder / 'saim.py', '--checkpoint', checkpoint]
+    command = [sys.executable, '-u', '-m', 'saim_mm.cli', 'view', folder]
+    command += ['--port', str(port)]
     with (
         open(folder / 'log', 'w') as log,
         subprocess.Popen(command, stdout=log, stderr=log) as server,
