@@ -6,7 +6,7 @@ import contextlib
 import logging
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -202,3 +202,28 @@ def check_resumable(path: str) -> None:
                     f'checkpoint={path!r}: has no {key!r}, so no training can '
                     'go on from it'
                 )
+
+
+@contextlib.contextmanager
+def explain_mismatch(filename: str) -> Iterator[None]:
+    """Say what a checkpoint that does not fit a training is not of.
+
+    Raises:
+        ValueError: For what PyTorch and MMEngine raise then.
+    """
+    try:
+        yield
+    except (RuntimeError, ValueError) as error:
+        checkpoint, text = f'checkpoint={str(filename)!r}', str(error)
+        if 'do not match' in text:
+            raise ValueError(
+                f'{checkpoint}: not of this model ({text}). Go on with the '
+                'config that it was trained with, or begin a training with '
+                'its weights: load_from, without --resume'
+            ) from error
+        if text.startswith('loaded state dict'):
+            raise ValueError(
+                f'{checkpoint}: optim_wrapper must be that which it was '
+                f'trained with ({text})'
+            ) from error
+        raise

@@ -34,8 +34,8 @@ from .hooks import (  # noqa: F401
     sharded_hook,
     unreadable_files_hook,
 )
-from .hooks.checkpoint_hook import SafeCheckpointHook
-from .resume import check_resumable, newest_checkpoint
+from .hooks.checkpoint_hook import signals_given_back
+from .resume import check_resumable, explain_mismatch, newest_checkpoint
 from .work_dir import check_writable, explain_os_errors, is_local, locked
 
 #: The hooks of every training, beside MMEngine's and those of the config.
@@ -147,33 +147,22 @@ class SAIMRunner(Runner):
             explain_os_errors(self.work_dir),
             locked(self.work_dir),
             name_files_in_flight(lambda: self.train_dataloader.dataset),
+            signals_given_back(self.hooks),
         ):
-            try:
-                return super().train()
-            finally:
-                for hook in self.hooks:
-                    if isinstance(hook, SafeCheckpointHook):
-                        hook.restore_signals()
+            return super().train()
 
     def val(self) -> dict[str, float]:
-        """Evaluate on the validation set; with the errors of test."""
-        self._check_weights()
+        self._check_heads()
         return super().val()
 
     def test(self) -> dict[str, float]:
-        """Evaluate on the test set.
-
-        Raises:
-            ValueError: If ``load_from`` lacks weights that the model has.
-            OSError: If it cannot be read.
-        """
-        self._check_weights()
+        self._check_heads()
         return super().test()
 
-    def _check_weights(self) -> None:
-        if self._load_from is None or self._has_loaded or self._resume:
-            return  # by load_checkpoint
-        check_heads(self.cfg, self._load_from, unwrap_model(self.model))
+    def _check_heads(self) -> None:
+        """Refuse a ``load_from`` without weights that the model has."""
+        if self._load_from and not self._has_loaded and not self._resume:
+            check_heads(self.cfg, self._load_from, unwrap_model(self.model))
 
     def save_checkpoint(
         self,
@@ -256,24 +245,15 @@ class SAIMRunner(Runner):
         strict: bool = False,
         **kwargs,
     ) -> dict:
-        """Load weights: a training that goes on needs all of its model's.
+        """Load weights: all of the model's if a training goes on.
 
         Raises:
             ValueError: If the checkpoint does not fit the model.
         """
-        strict = strict or self._resume
-        try:
+        with explain_mismatch(filename):
             return super().load_checkpoint(
-                filename, map_location, strict, **kwargs
+                filename, map_location, strict or self._resume, **kwargs
             )
-        except RuntimeError as error:
-            if 'do not match' not in str(error):
-                raise
-            raise ValueError(
-                f'checkpoint={str(filename)!r}: not of this model ({error}). '
-                'Go on with the config that it was trained with, or begin a '
-                'training with its weights: load_from, without --resume'
-            ) from error
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Resume; with ``fsdp`` from the CPU's memory, as it may be large.
@@ -283,15 +263,8 @@ class SAIMRunner(Runner):
         """
         if is_sharded(self.model):
             kwargs['map_location'] = 'cpu'
-        try:
+        with explain_mismatch(filename):
             super().resume(filename, *args, **kwargs)
-        except ValueError as error:
-            if not str(error).startswith('loaded state dict'):
-                raise
-            raise ValueError(
-                f'checkpoint={str(filename)!r}: optim_wrapper must be that '
-                f'which it was trained with ({error})'
-            ) from error
 
     def scale_lr(
         self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None

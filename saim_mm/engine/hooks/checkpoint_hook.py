@@ -5,13 +5,15 @@ from __future__ import annotations
 import shutil
 import signal
 import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.dist import all_reduce, is_main_process
 from mmengine.fileio import LocalBackend
-from mmengine.hooks import CheckpointHook
+from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
@@ -87,7 +89,7 @@ class SafeCheckpointHook(CheckpointHook):
         super().after_train(runner)
 
     def restore_signals(self) -> None:
-        """Give signals back; SAIMRunner does so after an error too."""
+        """Give signals back to what handled them before."""
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         self.handlers = {}
@@ -199,3 +201,14 @@ class SafeCheckpointHook(CheckpointHook):
                 self.file_backend.remove(name)
             elif self.file_backend.isdir(name):  # of fsdp
                 self.file_backend.rmtree(name)
+
+
+@contextmanager
+def signals_given_back(hooks: Sequence[Hook]) -> Iterator[None]:
+    """Whatever ends a training: its hooks handle no signal afterwards."""
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            if isinstance(hook, SafeCheckpointHook):
+                hook.restore_signals()
