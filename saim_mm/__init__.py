@@ -24,6 +24,7 @@ from .checkpoint.zoo import register_zoo  # noqa: E402
 from .datasets.image_folder import UnlabelledImages  # noqa: E402
 from .datasets.sampler import ReproducibleSampler  # noqa: E402
 from .datasets.transforms import LoadRandomResizedCrop  # noqa: E402
+from .engine.compare import compare  # noqa: E402
 from .engine.hooks.checkpoint_hook import SafeCheckpointHook  # noqa: E402
 from .engine.hooks.non_finite_hook import NonFiniteHook  # noqa: E402
 from .engine.hooks.probe_hook import ProbeHook  # noqa: E402
@@ -107,6 +108,7 @@ __all__ = [
     'ThroughputHook',
     'UnlabelledImages',
     '__version__',
+    'compare',
     'finetune',
     'get_model',
     'list_models',
