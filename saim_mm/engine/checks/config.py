@@ -25,7 +25,6 @@ from .fields import (
     MORE,
     OF_CUSTOM_KEY,
     OF_MODELS,
-    ONE_OF,
     OPAQUE,
     OPEN,
     PLAIN_TYPES,
@@ -150,10 +149,12 @@ def check_dict(node: Mapping, place: Place) -> None:
                         or f'; there are {sorted(known)}'
                     ),
                 )
-    needed = ONE_OF.get(getattr(cls, '__name__', ''), ())
-    if needed and all(node.get(name) is None for name in needed):
-        others = ' or '.join(needed[1:])
-        refuse(f'{place.path}.{needed[0]}', None, f'set it, or {others}')
+    for name, other in ('mean', 'std'), ('std', 'mean'):
+        if name in node and node[name] is None and node.get(other) is not None:
+            refuse(f'{place.path}.{name}', None, f'must be as {other} is')
+    if getattr(cls, '__name__', '') == 'Resize':
+        if node.get('scale') is node.get('scale_factor') is None:
+            refuse(f'{place.path}.scale', None, 'set it, or scale_factor')
     for key, value in fields.items():
         field = f'{place.path}.{key}'
         hint, default = known.get(key, (MISSING, None))

@@ -248,5 +248,3 @@ VALUES = {
     'custom_keys': dict,
     'data_prefix': str | list[str] | dict | None,
 }
-#: Class -> arguments one of which must be given.
-ONE_OF = {'Resize': ('scale', 'scale_factor')}

@@ -21,6 +21,7 @@ def check_relations(cfg: Mapping) -> None:
         ('test', 'test_evaluator'),
     ):
         check_phase(cfg, [f'{phase}_dataloader', f'{phase}_cfg', needed])
+        check_workers(f'{phase}_dataloader', cfg)
     check_checkpoint(cfg)
     check_sampler(cfg)
     check_schedules(cfg)
@@ -37,6 +38,19 @@ def check_phase(cfg: Mapping, names: list[str]) -> None:
             None,
             f'must be there, as {" and ".join(there)} are; or none of them',
         )
+
+
+def check_workers(name: str, cfg: Mapping) -> None:
+    """Refuse, without loading processes, what is for them."""
+    loader = cfg.get(name) or {}
+    for option in ('persistent_workers', 'prefetch_factor'):
+        if loader.get('num_workers', 0) == 0 and loader.get(option):
+            refuse(
+                f'{name}.num_workers',
+                0,
+                f'must be 1 or more, as {option}={loader[option]!r}; or '
+                'leave that out',
+            )
 
 
 def check_checkpoint(cfg: Mapping) -> None:
@@ -67,13 +81,19 @@ def check_sampler(cfg: Mapping) -> None:
     sampler = sampler or {}
     by_epoch = loop.get('max_epochs') is not None
     kind = sampler.get('type')
-    name = getattr(kind, '__name__', kind)
-    if by_epoch and str(name).rpartition('.')[2] == 'InfiniteSampler':
+    name = str(getattr(kind, '__name__', kind)).rpartition('.')[2]
+    if by_epoch and name == 'InfiniteSampler':
         refuse(
             'train_dataloader.sampler.type',
             kind,
             "must be another, such as 'DefaultSampler', with "
             'train_cfg.max_epochs: no epoch would end',
+        )
+    if by_epoch and sampler.get('infinite'):
+        refuse(
+            'train_dataloader.sampler.infinite',
+            sampler['infinite'],
+            'must be False with train_cfg.max_epochs: no epoch would end',
         )
 
 

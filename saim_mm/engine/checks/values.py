@@ -10,7 +10,7 @@ import numbers
 import os
 import re
 import types
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from typing import Any, Literal, Union, get_args, get_origin
 
@@ -288,13 +288,6 @@ def choices_of(owner: Any, name: str) -> set[str]:
     return set(found)
 
 
-def misspelled(name: str, default: Any) -> Iterable[str]:
-    """Words that others in a field may look like slips of."""
-    if name == 'meta_keys' and isinstance(default, tuple):
-        return default
-    return ()
-
-
 def is_in(value: Any, interval: str) -> bool:
     """Whether a number is in an interval, such as ``'int -1 or [1, 1e9)'``.
 
@@ -375,7 +368,11 @@ def check_words(
     field: str, value: Any, choices: set[str], name: str, default: Any
 ) -> None:
     """Refuse a word that is not among a field's, or a slip of one."""
-    slips = misspelled(name, default)
+    if name == 'filename_tmpl' and isinstance(value, str):
+        if '{' not in value:
+            refuse(field, value, 'must have {} where the number goes')
+    slips = default if name == 'meta_keys' else MISSING
+    slips = slips if isinstance(slips, tuple) else ()
     for word in leaves(value):
         if not isinstance(word, str):
             continue
