@@ -134,7 +134,7 @@ def slip(word: str, rng: random.Random) -> str:
     )
 
 
-def wrong_value(kind: str, key: str, value: Any, rng: random.Random) -> Any:
+def wrong_value(kind: str, value: Any, rng: random.Random) -> Any:
     """A value of a kind in place of a right one; ... if there is none."""
     if kind == 'none':
         return ... if value is None else None
@@ -152,14 +152,12 @@ def wrong_value(kind: str, key: str, value: Any, rng: random.Random) -> Any:
         if not value or not all(map(is_number, value)):
             return ...
         place = rng.randrange(len(value))
-        wrong = wrong_value(kind, key, value[place], rng)
+        wrong = wrong_value(kind, value[place], rng)
         if wrong is ...:
             return ...
         return type(value)((*value[:place], wrong, *value[place + 1 :]))
     if kind == 'word':
-        # Any text may be a path or a prefix.
-        word = isinstance(value, str) and re.fullmatch(r'\w+', value)
-        if not word and (key != 'type' or not isinstance(value, str)):
+        if not isinstance(value, str) or not value:
             return ...
         return rng.choice((slip(value, rng), 'nonesuch'))
     if not is_number(value):
@@ -171,6 +169,38 @@ def wrong_value(kind: str, key: str, value: Any, rng: random.Random) -> Any:
     if kind == 'nan':
         return float('nan')
     return 10**9 if isinstance(value, int) else 1e12
+
+
+def is_word(node: dict, key: str, values: dict) -> bool:
+    """Whether a text is one of the words that code knows.
+
+    Any other text may be a path, or a prefix of names in a file.
+    """
+    value = node[key]
+    if key == 'type' or not isinstance(value, str):
+        return True
+    cls = class_of(node, values)
+    if cls is None:
+        return re.fullmatch(r'\w+', value) is not None
+    return any(
+        repr(value) in inspect.getsource(c)
+        for c in cls.__mro__[:-1]
+        if c.__module__ != 'builtins'
+    )
+
+
+def class_of(node: dict, values: dict) -> type | None:
+    """The class that a dict names."""
+    if not isinstance(node.get('type'), str):
+        return None
+    for registry in vars(engine).values():
+        if isinstance(registry, Registry):
+            scope = values.get('default_scope', 'mmengine')
+            with registry.switch_scope_and_registry(scope) as scoped:
+                found = scoped.get(node['type'])
+            if inspect.isclass(found):
+                return found
+    return None
 
 
 class Draws:
@@ -218,7 +248,9 @@ def mutate(draws: Draws) -> Mutation:
                 del node[key]
             path = (*path[:-1], new)
         else:
-            node[key] = wrong_value(kind, key, right, rng)
+            if kind == 'word' and not is_word(node, key, values):
+                continue
+            node[key] = wrong_value(kind, right, rng)
             if node[key] is ... or node[key] == right:
                 continue
         wrong = copy(cfg, values)
@@ -324,11 +356,18 @@ def try_out(cfg: Config, path: tuple) -> None:
         data = model.data_preprocessor(
             dict(
                 inputs=[images, images] if two_views else images,
-                data_samples=[DataSample().set_gt_label(0) for _ in images],
+                data_samples=[sample(cfg.model, size) for _ in images],
             ),
             True,
         )
         model(**data, mode='loss')
+
+
+def sample(model: dict, size: tuple) -> DataSample:
+    """What comes with an image: its class, and a mask of its patches."""
+    patch = model.backbone.get('patch_size', 16)
+    mask = torch.ones(size[0] // patch, size[1] // patch)
+    return DataSample().set_gt_label(0).set_mask(mask)
 
 
 def an_image() -> dict:
@@ -357,18 +396,10 @@ def read_fields(values: dict) -> list[tuple]:
 
 def classes(values: dict) -> Iterator[tuple[dict, type]]:
     """The dicts of a config that name a class, and the class."""
-    scope = values.get('default_scope', 'mmengine')
     for path in read_fields(values):
         node = at(values, path)
-        if not isinstance(node, dict) or not isinstance(node.get('type'), str):
-            continue
-        for registry in vars(engine).values():
-            if isinstance(registry, Registry):
-                with registry.switch_scope_and_registry(scope) as scoped:
-                    found = scoped.get(node['type'])
-                if inspect.isclass(found):
-                    yield node, found
-                    break
+        if isinstance(node, dict) and (found := class_of(node, values)):
+            yield node, found
 
 
 def say_default(values: dict, rng: random.Random) -> None:
