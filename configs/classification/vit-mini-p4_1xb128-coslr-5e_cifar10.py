@@ -11,9 +11,7 @@ train_dataloader = dict(batch_size=128, num_workers=1)
 val_dataloader = dict(num_workers=1)
 test_dataloader = dict(num_workers=1)
 # In so few epochs the lower blocks would hardly move at decayed rates.
-optim_wrapper = dict(
-    type='OptimWrapper', paramwise_cfg=dict(layer_decay_rate=1.0)
-)
+optim_wrapper = dict(paramwise_cfg=dict(layer_decay_rate=1.0))
 auto_scale_lr = dict(base_batch_size=128)
 train_cfg = dict(max_epochs=5)
 param_scheduler = _base_.param_scheduler

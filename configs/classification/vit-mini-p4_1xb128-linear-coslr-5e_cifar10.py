@@ -9,7 +9,6 @@ model = dict(
 train_dataloader = dict(batch_size=128, num_workers=1)
 val_dataloader = dict(num_workers=1)
 test_dataloader = dict(num_workers=1)
-optim_wrapper = dict(type='OptimWrapper')
 auto_scale_lr = dict(base_batch_size=128)
 train_cfg = dict(max_epochs=5)
 param_scheduler = _base_.param_scheduler

@@ -5,6 +5,7 @@ Seconds instead of the hours of a config: all labels, no augmentation.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -92,8 +93,8 @@ def fit_readout(
 ) -> Sequential:
     """Train a readout, BatchNorm and a linear layer: the parts of the configs.
 
-    With AdamW, a cosine after a tenth of warm-up. The queries, which start at
-    a fiftieth of the tokens' size, have ten times the rate.
+    With AdamW, a cosine and at most a tenth of warm-up. The queries, which
+    start at a fiftieth of the tokens' size, have ten times the rate.
 
     Args:
         readout (LearnedReadout): The readout. Changed in place.
@@ -123,15 +124,17 @@ def fit_readout(
         )
         rest = [p for p in probe.parameters() if p is not readout.query]
         optimizer = torch.optim.AdamW(
-            [dict(params=[readout.query]), dict(params=rest)],
+            [dict(params=[readout.query], lr=10 * lr), dict(params=rest)],
+            lr=lr,
             weight_decay=0.0,
         )
-        scheduler = torch.optim.lr_scheduler.OneCycleLR(
+        steps = epochs * math.ceil(len(tokens) / batch_size)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
-            max_lr=[10 * lr, lr],
-            total_steps=epochs * -(-len(tokens) // batch_size),
-            pct_start=0.1,
-            cycle_momentum=False,
+            lambda step: min(
+                10 * (step + 1) / steps,
+                (1 + math.cos(math.pi * step / steps)) / 2,
+            ),
         )
         for _ in range(epochs):
             for index in torch.randperm(len(tokens)).split(batch_size):

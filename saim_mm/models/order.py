@@ -248,7 +248,7 @@ class PredictionOrder:
             tokens: (B, L, C), or (1, L, C) for all images; returned are
                 (B, L, C).
         """
-        return tokens.take_along_dim(self.indices.unsqueeze(-1), dim=1)
+        return take(tokens, self.indices)
 
     def unsort(self, tokens: Tensor) -> Tensor:
         """Put tokens that are in the prediction order in raster order.
@@ -256,9 +256,26 @@ class PredictionOrder:
         Args:
             tokens: (B, L, C), as is what is returned.
         """
-        return tokens.take_along_dim(
-            self.indices.argsort(dim=1).unsqueeze(-1), dim=1
-        )
+        return take(tokens, self.indices.argsort(dim=1))
+
+
+def take(tokens: Tensor, indices: Tensor) -> Tensor:
+    """Whole tokens by their index, as rows of one table.
+
+    (``take_along_dim`` looks up every channel for itself.)
+
+    Args:
+        tokens: (B, L, C), or (1, L, C) for all images.
+        indices: int64, (B, L').
+
+    Returns:
+        (B, L', C).
+    """
+    batch_size, length = tokens.shape[:2]
+    start = torch.arange(batch_size, device=indices.device) * length
+    rows = (indices + start.unsqueeze(1)).flatten()  # of all images
+    taken = tokens.flatten(0, 1).index_select(0, rows)
+    return taken.unflatten(0, indices.shape)
 
 
 def literal_masks(order: PredictionOrder) -> tuple[Tensor, Tensor]:

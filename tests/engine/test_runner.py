@@ -7,6 +7,8 @@ from mmengine.fileio import BaseStorageBackend, FileClient, register_backend
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from saim_mm.engine.checks import device
+
 
 class Memory(BaseStorageBackend):
     """Files that are nowhere on this machine."""
@@ -119,3 +121,19 @@ def test_no_gpu(photos, tmp_path):
     train(config(photos, tmp_path, iters=1))
     [log] = tmp_path.glob('*/*.log')
     assert 'no GPU found: training on the CPU' in log.read_text()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason='there is a GPU')
+@pytest.mark.parametrize('has', [True, False])
+def test_a_cpu_with_and_without_bfloat16(
+    photos, tmp_path, monkeypatch, capsys, has
+):
+    """Emulated it would be slower than float32."""
+    monkeypatch.setattr(device, 'cpu_has_bfloat16', lambda: has)
+    cfg = config(photos, tmp_path, iters=1)
+    cfg.optim_wrapper.type = 'BFloat16OptimWrapper'
+    trained = train(cfg)
+    used = type(trained.optim_wrapper).__name__
+    assert used == ('BFloat16OptimWrapper' if has else 'OptimWrapper')
+    said = 'no instructions for bfloat16' in ''.join(capsys.readouterr())
+    assert said != has

@@ -28,8 +28,10 @@ from saim_mm.evaluation.probes import (
     evaluate,
     evaluate_folders,
     fit_linear,
+    fit_readout,
 )
 from saim_mm.evaluation.rank import rank_me
+from saim_mm.evaluation.readouts import EfficientProbing
 from saim_mm.models.vit_arguments import layer_output
 
 
@@ -166,6 +168,20 @@ def test_attending_finds_what_the_mean_loses():
     other = evaluate(train, val, 2, seed=1, probes=['efficient'])
     assert set(other) == {'efficient'}
     assert other != {'efficient': results['efficient']}
+
+
+@pytest.mark.parametrize('epochs', [1, 10])
+def test_fewer_images_than_a_batch(epochs):
+    """A step an epoch; one at all."""
+    tokens = torch.randn(6, 5, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1] * 3)
+    readout = EfficientProbing(8, 2, num_extra_tokens=0)
+    readout.init_weights()
+    before = readout.query.clone()
+    probe = fit_readout(readout, tokens, labels, 2, epochs)
+    assert not torch.equal(readout.query, before)
+    if epochs > 1:
+        assert accuracy(probe, tokens, labels) == 100
 
 
 def test_what_cannot_be_evaluated():

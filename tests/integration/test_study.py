@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import ROOT, TINY
 from mmengine.config import Config
+from mmengine.hooks import Hook
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
@@ -154,7 +155,7 @@ def test_an_arm_goes_on_where_it_stopped(
     # The tool for nearest neighbours finds what the study found.
     start = arm.Start(checkpoint, 4)
     metrics, *_ = evaluate(arm.prepare(finetune, 0, start))
-    assert results['accuracy']['knn'] == pytest.approx(
+    assert results['accuracy']['knn/cls_token'] == pytest.approx(
         float(metrics['accuracy/top1'])
     )
 
@@ -170,6 +171,40 @@ def test_an_arm_goes_on_where_it_stopped(
     checkpoint.unlink()
     with pytest.raises(ValueError, match='pretrain: has no checkpoint'):
         arm.run(*arguments, {}, OPTIONS)
+
+
+@pytest.mark.parametrize('readout', ['attentive', 'efficient'])
+def test_learned_readouts_train_and_the_encoder_does_not(
+    arm, cifar, readout, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(cifar)
+    name = f'vit-mini-p4_1xb128-{readout}-coslr-5e_cifar10.py'
+    cfg = Config.fromfile(ROOT / 'configs/classification' / name)
+    loader = cfg.train_dataloader
+    loader.update(batch_size=8, num_workers=0, persistent_workers=False)
+    cfg.train_cfg.max_epochs = 1
+    cfg.work_dir = str(tmp_path)
+    cfg.experiment_name = cfg.visualizer.name = f'probe-{readout}'
+    cfg.model.backbone.init_cfg = None
+    cfg.model.head.num_classes = cfg.data_preprocessor.num_classes = 2
+    cfg.val_dataloader.update(num_workers=0, persistent_workers=False)
+    states = []
+
+    def keep(runner):
+        states.append(
+            {k: v.clone() for k, v in runner.model.state_dict().items()}
+        )
+
+    hook = Hook()
+    hook.before_train = hook.after_train = keep
+    runner = saim_mm.SAIMRunner.from_cfg(cfg)
+    runner.register_hook(hook)
+    runner.train()
+    before, after = states
+    changed = {k for k in before if not torch.equal(before[k], after[k])}
+    assert not [k for k in changed if k.startswith('backbone.')]
+    assert {'neck.0.query', 'neck.0.value.weight', 'head.fc.weight'} <= changed
+    assert 0 <= runner.message_hub.get_scalar('val/accuracy/top1').current()
 
 
 def test_from_scratch_differs_in_where_it_starts(arm, finetune):

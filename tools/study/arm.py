@@ -13,12 +13,25 @@ import torch
 from mmengine.config import Config
 from mmengine.registry import RUNNERS, DefaultScope
 from mmengine.runner import Runner, find_latest_checkpoint, set_random_seed
-from mmpretrain.registry import MODELS
-from readouts import READOUTS, evaluate
+from mmpretrain.registry import DATASETS, MODELS
 
 from saim_mm.checkpoint.atomic import atomic_write
+from saim_mm.evaluation.features import extract
+from saim_mm.evaluation.probes import evaluate
 from saim_mm.utils.flops import count_flops
 
+#: What is read out of a frozen encoder: keys of
+#: :func:`saim_mm.evaluation.probes.evaluate`.
+READOUTS = (
+    'linear/cls_token',
+    'linear/patch_mean',
+    'attentive',
+    'efficient',
+    'knn/cls_token',
+    'knn/patch_mean',
+    'rank_me/cls_token',
+    'rank_me/patch_mean',
+)
 #: Toolbox -> its metric, and what makes that per cent.
 METRICS = dict(
     mmpretrain=('accuracy/top1', 1),
@@ -240,31 +253,27 @@ def train_and_test(cfg: Config, folder: Path, metric: str) -> float:
 
 
 def read_out(cfg: Config, seed: int) -> dict[str, float]:
-    """The readouts of the encoder that a classification config starts from."""
+    """The readouts of the encoder that a classification config starts from.
+
+    Of all its training images, seen as in testing: no augmentation.
+    """
     set_random_seed(seed)  # of random weights
     cfg = Config(cfg.to_dict())
     with DefaultScope.overwrite_default_scope('mmpretrain'):
         cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
         model = MODELS.build(cfg.model)
         model.init_weights()
-        model.to('cuda' if torch.cuda.is_available() else 'cpu').eval()
-        # The training images are seen as in testing: no augmentation.
-        train, test = cfg.train_dataloader, cfg.test_dataloader
-        train.dataset.pipeline = test.dataset.pipeline
-        train.update(
-            batch_size=test.batch_size, drop_last=False, sampler=test.sampler
+        device = 'cuda' if torch.cuda.is_available() else 'cpu'
+        model.to(device)
+        train, test = cfg.train_dataloader.dataset, cfg.test_dataloader.dataset
+        train.pipeline = test.pipeline
+        known, queries = (
+            extract(model, DATASETS.build(dataset), batch_size=500)
+            for dataset in (train, test)
         )
-        loaders = (Runner.build_dataloader(loader) for loader in (train, test))
-        known, queries = (batches(model, loader) for loader in loaders)
-        return evaluate(model.backbone, (known, queries))
-
-
-def batches(model, loader):
-    """Normalized images (B, 3, H, W) and labels (B,) of a loader."""
-    for batch in loader:
-        data = model.data_preprocessor(batch)
-        labels = [sample.gt_label for sample in data['data_samples']]
-        yield data['inputs'], torch.cat(labels)
+    heads = model.backbone.arch_settings['num_heads']
+    found = evaluate(known, queries, heads, seed=seed, device=device)
+    return {name: found[name] for name in READOUTS}
 
 
 def flops_of_step(cfg: Config) -> float:

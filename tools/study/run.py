@@ -4,11 +4,12 @@
         [--jobs 2] [--frozen CONFIG] [--downstream NAME=CONFIG ...]
         [--cfg-options KEY=VALUE ...] [--work-dir work_dirs/study]
 
-Each CONFIG (default: SAIM on CIFAR-10, its light decoders, baselines and
-ablations) is pre-trained as it stands; its encoder is then read out frozen
-(tools/study/readouts.py), on the images and labels of --frozen, and trained by
-each config of --downstream. Beside them stands the ViT from scratch. Data are
-looked for below the current folder, as the configs say (data/cifar10).
+Each CONFIG (default: SAIM on CIFAR-10, baselines, ablations, light decoders
+and what is beyond the paper) is pre-trained as it stands; its frozen encoder
+is then read out in every way (saim_mm.evaluation.probes), on the images and
+labels of --frozen, and trained by each config of --downstream. Beside them
+stands the ViT from scratch, whose readouts are those of random weights. Data
+are looked for below the current folder, as the configs say (data/cifar10).
 
 Runs go seed by seed, --jobs at a time, each in a process with one thread. One
 that is there is not repeated, one that was interrupted goes on from its last
@@ -48,7 +49,6 @@ FORMS = dict(
         dict(
             finetune10='vit-mini-p4_1xb128-coslr-10e_cifar10-10percent.py',
             finetune='vit-mini-p4_1xb128-coslr-5e_cifar10.py',
-            linear='vit-mini-p4_1xb128-linear-coslr-5e_cifar10.py',
         ),
     ),
     tiny=(
@@ -56,7 +56,6 @@ FORMS = dict(
         'vit-tiny-p4_1xb256-linear-coslr-50e_cifar10.py',
         dict(
             finetune='vit-tiny-p4_1xb256-amp-coslr-100e_cifar10.py',
-            linear='vit-tiny-p4_1xb256-linear-coslr-50e_cifar10.py',
         ),
     ),
 )
@@ -165,7 +164,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     pattern, frozen, downstream = FORMS[form]
     args.configs = [path.resolve() for path in args.configs] or [
         path
-        for folder in ('.', 'light', 'baselines', 'ablations')
+        for folder in ('.', 'baselines', 'ablations', 'light', 'beyond')
         for path in sorted((CONFIGS / 'pretrain' / folder).glob(pattern))
         if name_of(path) != 'pixels'
     ]

@@ -19,9 +19,14 @@ from pathlib import Path
 HEADINGS = {
     'finetune10': 'fine-tuned, 10 %',
     'finetune': 'fine-tuned',
-    'linear': 'linear',
-    'knn': '20-NN',
-    'knn-mean': '20-NN, patch mean',
+    'linear/cls_token': 'linear',
+    'linear/patch_mean': 'linear, patch mean',
+    'attentive': 'attentive',
+    'efficient': 'efficient',
+    'knn/cls_token': '20-NN',
+    'knn/patch_mean': '20-NN, patch mean',
+    'rank_me/cls_token': 'RankMe',
+    'rank_me/patch_mean': 'RankMe, patch mean',
 }
 
 

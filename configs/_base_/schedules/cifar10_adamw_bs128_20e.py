@@ -1,7 +1,6 @@
 # The miniature's, on two CPU cores.
 _base_ = ['cifar10_adamw_bs512_400e.py']
 
-optim_wrapper = dict(type='OptimWrapper')  # too small to gain by bfloat16
 auto_scale_lr = dict(base_batch_size=128)
 train_cfg = dict(max_epochs=20)
 param_scheduler = _base_.param_scheduler

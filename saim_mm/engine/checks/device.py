@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import re
 from pathlib import Path
@@ -38,13 +37,6 @@ def check_precision(optim_wrapper_type: str | None) -> None:
             f'{field}: {torch.cuda.get_device_name()} has no bfloat16; train '
             f'in float16: {option}=AmpOptimWrapper'
         )
-    if get_device() == 'cpu' and not cpu_has_bfloat16():
-        print_log(
-            f'{field}: this CPU has no bfloat16 instructions, so float32 is '
-            f'faster: {option}=OptimWrapper',
-            logger='current',
-            level=logging.WARNING,
-        )
 
 
 def cpu_has_bfloat16() -> bool:
@@ -77,13 +69,27 @@ def check_machine(cfg: Config) -> None:
 def prepare_for_cpu(cfg: Config) -> None:
     """Check a config for a machine without an accelerator, and adapt it.
 
+    Without instructions for bfloat16 it is slower than float32, which is
+    trained in instead.
+
     Args:
-        cfg (Config): The config. The settings of distributed training are
-            changed in place if processes were launched.
+        cfg (Config): The config, changed in place: the precision, and the
+            settings of distributed training if processes were launched.
 
     Raises:
         ValueError: If slurm is to launch processes, which need GPUs.
     """
+    optim_wrapper = cfg.get('optim_wrapper') or {}
+    if (
+        optim_wrapper.get('type') == 'BFloat16OptimWrapper'
+        and not cpu_has_bfloat16()
+    ):
+        optim_wrapper['type'] = 'OptimWrapper'
+        print_log(
+            "optim_wrapper.type='OptimWrapper': training in float32, because "
+            'this CPU has no instructions for bfloat16',
+            logger='current',
+        )
     launcher = cfg.get('launcher', 'none')
     if launcher == 'slurm':
         raise ValueError(
