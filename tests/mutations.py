@@ -415,6 +415,12 @@ def say_default(values: dict, rng: random.Random) -> None:
         node[name] = plain(defaults[name])
 
 
+def say_class(values: dict, rng: random.Random) -> None:
+    """Name a class by itself, as configs of Python's imports do."""
+    node, cls = rng.choice(list(classes(values)))
+    node['type'] = cls
+
+
 def other_sequence(values: dict, rng: random.Random) -> None:
     """A list for a tuple, or a tuple for a list, of numbers."""
     paths = [
@@ -498,10 +504,14 @@ def other_setting(values: dict, rng: random.Random) -> None:
     )()
 
 
+CHANGES = (say_default, say_class, other_sequence, other_setting)
+
+
 def vary(draws: Draws) -> tuple[str, Config]:
     """A right config: what was drawn, with up to four changes."""
     rng = draws.rng
     name, values = draws.read()
     for _ in range(rng.randint(1, 4)):
-        rng.choice((say_default, other_sequence, other_setting))(values, rng)
+        change = rng.choice(CHANGES)
+        change(values, rng)
     return name, copy(draws.configs[name], values)

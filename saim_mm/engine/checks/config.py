@@ -149,12 +149,7 @@ def check_dict(node: Mapping, place: Place) -> None:
                         or f'; there are {sorted(known)}'
                     ),
                 )
-    for name, other in ('mean', 'std'), ('std', 'mean'):
-        if name in node and node[name] is None and node.get(other) is not None:
-            refuse(f'{place.path}.{name}', None, f'must be as {other} is')
-    if getattr(cls, '__name__', '') == 'Resize':
-        if node.get('scale') is node.get('scale_factor') is None:
-            refuse(f'{place.path}.scale', None, 'set it, or scale_factor')
+    check_together(node, cls, place)
     for key, value in fields.items():
         field = f'{place.path}.{key}'
         hint, default = known.get(key, (MISSING, None))
@@ -177,6 +172,24 @@ def check_dict(node: Mapping, place: Place) -> None:
         check_node(value, below)
 
 
+def check_together(node: Mapping, cls: type | None, place: Place) -> None:
+    """Refuse fields of a dict that do not go without each other."""
+    for name, other in ('mean', 'std'), ('std', 'mean'):
+        if name in node and node[name] is None and node.get(other) is not None:
+            refuse(f'{place.path}.{name}', None, f'must be as {other} is')
+    if getattr(cls, '__name__', '') == 'Resize':
+        if node.get('scale') is node.get('scale_factor') is None:
+            refuse(f'{place.path}.scale', None, 'set it, or scale_factor')
+    if place.path == 'optim_wrapper' and node.get('paramwise_cfg') is None:
+        constructor = constructor_of(place)
+        if 'layer_decay_rate' in fields_of_constructor(constructor):
+            refuse(
+                f'{place.path}.paramwise_cfg',
+                None,
+                f'set layer_decay_rate in it, for {constructor.__name__}',
+            )
+
+
 def class_of(node: Mapping, place: Place) -> type | None:
     """The class that a dict is built with; None if it is free."""
     kind = node.get('type', DEFAULT_TYPES.get(place.path))
@@ -184,7 +197,7 @@ def class_of(node: Mapping, place: Place) -> type | None:
         refuse(f'{place.path}.type', kind, 'must be the name of a class')
     if place.name in PLAIN_TYPES:
         kinds = PLAIN_TYPES[place.name]
-        if kind is not None and kind not in kinds:
+        if isinstance(kind, str) and kind not in kinds:
             refuse(f'{place.path}.type', kind, f'must be one of {kinds}')
         return None
     if place.path == 'train_cfg' and kind is None:

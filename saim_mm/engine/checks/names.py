@@ -54,19 +54,22 @@ def check_names(cfg: Mapping) -> None:
         name
         for name, value in free.items()
         # To set a variable to None says that it is not used.
-        if value is not None and not is_used(value, fields)
+        if value is not None and field_of(value, fields) is None
     }
     before = values_of_file(cfg) if free else None
+    before = free if before is None else before
     for name, value in free.items():
-        added = before is not None and name not in before
-        changed = before is not None and before.get(name, ...) != value
-        if added or (name in unused and (changed or name in overrides)):
+        changed = before.get(name, ...) != value
+        if name not in before or (
+            name in unused and (changed or name in overrides)
+        ):
+            field = field_of(before.get(name), fields)
             refuse(
                 name,
                 value,
                 'nothing reads it now: it is a variable, of which fields were '
-                f'made. Set these, such as {example(name, before, fields)}. '
-                + UNDERSCORE,
+                f'made. Set these, such as '
+                f'{field or "train_dataloader.dataset"}. {UNDERSCORE}',
             )
 
 
@@ -97,41 +100,21 @@ def values_of_file(cfg: Mapping) -> dict | None:
         return None
 
 
-def is_used(value: Any, fields: Mapping) -> bool:
-    """Whether a variable's value is in a field.
+def field_of(value: Any, fields: Mapping) -> str | None:
+    """The field that a variable was made into, if any is to be found.
 
     Of what is everywhere, as numbers are, nothing can be told.
     """
     if isinstance(value, (bool, int, float, type(None))) or value in ('', ()):
-        return False
-    return any(
-        other == value
-        or (
+        return None
+    for path, other in paths_of(fields):
+        if other == value or (
             isinstance(value, Mapping)
             and isinstance(other, Mapping)
             and all(other.get(key, ...) == v for key, v in value.items())
-        )
-        for other in parts_of(fields)
-    )
-
-
-def parts_of(value: Any) -> Iterator[Any]:
-    """A value and everything in it."""
-    yield value
-    if isinstance(value, Mapping):
-        value = value.values()
-    if not isinstance(value, (str, bytes)) and hasattr(value, '__iter__'):
-        for v in value:
-            yield from parts_of(v)
-
-
-def example(name: str, before: Mapping | None, fields: Mapping) -> str:
-    """A field that a variable was made into."""
-    if before and name in before and is_used(before[name], fields):
-        for path, value in paths_of(fields):
-            if value == before[name]:
-                return path
-    return 'train_dataloader.dataset'
+        ):
+            return path
+    return None
 
 
 def paths_of(value: Any, path: str = '') -> Iterator[tuple[str, Any]]:
