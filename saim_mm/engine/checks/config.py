@@ -47,7 +47,7 @@ from .schema import (
     names_in,
     nearest,
 )
-from .values import check_value, leaves, refuse
+from .values import check_value, is_number, leaves, refuse
 
 __all__ = ['check_config', 'inspect_config', 'schedulers']
 
@@ -177,9 +177,24 @@ def check_together(node: Mapping, cls: type | None, place: Place) -> None:
     for name, other in ('mean', 'std'), ('std', 'mean'):
         if name in node and node[name] is None and node.get(other) is not None:
             refuse(f'{place.path}.{name}', None, f'must be as {other} is')
-    if getattr(cls, '__name__', '') == 'Resize':
+    for part in ('neck', 'head') if place.path == 'model' and cls else ():
+        if part in node and node[part] is None:
+            source = inspect.getsource(cls)
+            if f'self.{part}(' in source or f'self.{part}.' in source:
+                if f'with_{part}' not in source:  # it would ask
+                    refuse(f'model.{part}', None, f'{cls.__name__} needs one')
+    name = getattr(cls, '__name__', '')
+    if name == 'Resize':
         if node.get('scale') is node.get('scale_factor') is None:
             refuse(f'{place.path}.scale', None, 'set it, or scale_factor')
+    if name == 'RandomResize' and node.get('ratio_range') is None:
+        scale = node.get('scale')
+        if is_number(scale) or all(map(is_number, scale or ())):
+            refuse(
+                f'{place.path}.ratio_range',
+                None,
+                f'must be given with one scale={scale!r}',
+            )
     if place.path == 'optim_wrapper' and node.get('paramwise_cfg') is None:
         constructor = constructor_of(place)
         if 'layer_decay_rate' in fields_of_constructor(constructor):

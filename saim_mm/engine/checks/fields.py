@@ -174,7 +174,7 @@ OPEN: dict[str, Fields] = {
     'data_prefix': named(
         'img img_path seg seg_map_path depth_map_path ann anno ann_path root'
     ),
-    'metainfo': named('classes palette'),
+    'metainfo': fields(classes=str | list, palette=list),
     'filter_cfg': fields(
         filter_empty_gt=bool, min_size=int, bbox_min_size=int
     ),
@@ -246,5 +246,5 @@ OF_MODELS = {
 VALUES = {
     'default_hooks': dict | None,
     'custom_keys': dict,
-    'data_prefix': str | list[str] | dict | None,
+    'data_prefix': str | list[str] | dict,
 }
