@@ -119,6 +119,7 @@ HINTS = {
     'imports': list | str,
     'layer': str | list | tuple,
     'PretrainedInit.checkpoint': str,
+    'PretrainedInit.prefix': str | None,
     'SegDataPreProcessor.pad_val': float,
     'ignore_index': int | list | tuple | None,
     'l2_norm_scale': float | None,
@@ -146,7 +147,9 @@ LISTED_BY = {
 CHOICES: dict[str, tuple[str, ...]] = {
     'CAEPretrainViT.bias': ('qv_bias',),
     'backend': ('cv2', 'pillow'),
+    'backend_args.backend': (),
     'compile.backend': (),
+    'file_client_args.backend': (),
     'MoCoV3ViT.arch': (
         *VisionTransformer.arch_zoo,
         *('mocov3-s', 'mocov3-small'),  # added when one is built
@@ -166,7 +169,9 @@ CHOICES: dict[str, tuple[str, ...]] = {
     ),
     'interpolate_mode': ('nearest', 'bilinear', 'bicubic', 'area'),
     'imdecode_backend': ('cv2', 'pillow', 'turbojpeg', 'tifffile'),
-    'crop_type': ('absolute_range absolute relative relative_range'.split()),
+    'RandomCrop.crop_type': (
+        'absolute_range absolute relative relative_range'.split()
+    ),
     'padding_mode': ('constant', 'edge', 'reflect', 'symmetric'),
     'input_transform': ('resize_concat', 'multiple_select'),
     'CocoMetric.metric': ('bbox', 'segm', 'proposal', 'proposal_fast'),
@@ -189,8 +194,7 @@ NAMED = (os.PathLike, type, torch.device, torch.dtype)
 def refuse(field: str, value: Any, problem: str) -> None:
     """Raise the ConfigError of a field."""
     shown = repr(value)
-    if len(shown) > 300:
-        shown = f'{shown[:280]} ...'
+    shown = shown if len(shown) < 300 else f'{shown[:280]} ...'
     raise ConfigError(f'{field}={shown}: {problem}')
 
 
@@ -371,8 +375,7 @@ def check_words(
     if name == 'filename_tmpl' and isinstance(value, str):
         if '{' not in value:
             refuse(field, value, 'must have {} where the number goes')
-    slips = default if name == 'meta_keys' else MISSING
-    slips = slips if isinstance(slips, tuple) else ()
+    slips = default if name == 'meta_keys' and default is not MISSING else ()
     for word in leaves(value):
         if not isinstance(word, str):
             continue
