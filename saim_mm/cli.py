@@ -184,5 +184,51 @@ def embed(
     click.echo(f'wrote {out}: {len(names)} x {features.shape[1]}', err=True)
 
 
+@main.command()
+@click.argument('folder')
+@OUT
+@click.option(
+    '--init', multiple=True, help='also this folder of `saim pretrain`'
+)
+@click.option(
+    '--fraction',
+    'fractions',
+    multiple=True,
+    type=float,
+    default=(0.1, 1.0),
+    show_default=True,
+    help='share of the labels; may be given more than once',
+)
+@click.option('--seeds', default=3, show_default=True)
+@click.option('--pretrain-epochs', type=int, help='of the pre-training')
+@click.option('--epochs', type=int, help='of fine-tuning with all labels')
+@OPTIONS
+def compare(folder: str, out: str, **arguments: Any) -> None:
+    """Find out whether pre-training helps on FOLDER of classes.
+
+    Pre-trains on its images without their labels; then trains classifiers
+    from that and from scratch, with several shares of the labels and seeds.
+    The same command again goes on where it stopped.
+    """
+    from .engine.compare import compare
+
+    def say(line: str) -> None:
+        click.echo(line, err=True)
+
+    with quietly():
+        found = compare(folder, out, say=say, **arguments)
+    click.echo(f'{found.table}\n{found.conclusion}')
+    click.echo(f'wrote {out}/compare.md and compare.png', err=True)
+    then(
+        'saim',
+        'finetune',
+        folder,
+        '--init',
+        f'{out}/pretrain',
+        '--out',
+        'classifier',
+    )
+
+
 if __name__ == '__main__':
     main()

@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
+from mmengine.model import BaseTTAModel
 from mmengine.registry import MODELS, init_default_scope
+from torch import nn
 
 from .loader import load_from_local
 from .weights import load_weights, read_weights
@@ -136,7 +138,7 @@ def other_class_counts(cfg: Config, filename: str | Path) -> dict[str, int]:
     checkpoint = load_from_local(filename)
     meta = checkpoint.get('meta') if isinstance(checkpoint, dict) else None
     try:
-        text = (meta or {}).get('cfg') or ''
+        text = (meta or {}).get('config_text') or ''
         theirs = class_counts(_without_tta(read_literals(text))[0])
     except ValueError:
         return {}
@@ -154,24 +156,32 @@ def _without_tta(config: dict) -> tuple[Any, str]:
     return model, 'model'
 
 
-def check_heads(cfg: Config, filename: str | Path) -> None:
+def check_heads(
+    cfg: Config, filename: str | Path, model: nn.Module | None = None
+) -> None:
     """Refuse a checkpoint that lacks weights which a config's model has.
 
     Args:
         cfg (Config): With ``model`` and ``default_scope``.
         filename (str | Path): The checkpoint.
+        model (nn.Module, optional): That of the config, into which the weights
+            are loaded. Defaults to None: one is built.
 
     Raises:
         ValueError: If some are missing or of another size, with the
             options that the checkpoint's own config says.
     """
-    init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     config, place = _without_tta(cfg)
-    parts = copy.deepcopy(config)
-    parts.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+    if model is None:
+        init_default_scope(cfg.get('default_scope', 'mmpretrain'))
+        parts = copy.deepcopy(config)
+        parts.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
+        model = MODELS.build(parts)
+    elif isinstance(model, BaseTTAModel):
+        model = model.module
     try:
         load_weights(
-            MODELS.build(parts),
+            model,
             read_weights(filename),
             f'checkpoint={str(filename)!r}',
             allow_extra=True,

@@ -51,6 +51,8 @@ def load_from_local(
 
     Returns:
         dict: Plain data and tensors, as :func:`~.safe_load.load_plain` says.
+        What others keep under ``model`` stands under ``state_dict``, where
+        MMEngine looks (at the top it would find no weights, and go on).
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -73,6 +75,12 @@ def load_from_local(
     if path.name not in name:
         name = f'{name} ({path})'
     checkpoint = load_plain(path, map_location, name)
+    if (
+        isinstance(checkpoint, dict)
+        and 'state_dict' not in checkpoint
+        and isinstance(checkpoint.get('model'), dict)
+    ):
+        checkpoint['state_dict'] = checkpoint.pop('model')
     if path.parent == WEIGHTS:  # in half precision
         weights = checkpoint['state_dict']
         checkpoint['state_dict'] = {k: v.float() for k, v in weights.items()}
@@ -190,12 +198,9 @@ def load_state_dict(filename: str | Path) -> dict[str, Tensor]:
         ValueError: If it is damaged, or has no weights there.
     """
     checkpoint = load_from_local(filename)
-    for key in ('state_dict', 'model'):
-        if isinstance(checkpoint, dict) and isinstance(
-            checkpoint.get(key), dict
-        ):
-            checkpoint = checkpoint[key]
-            break
+    if isinstance(checkpoint, dict):
+        given = checkpoint.get('state_dict')
+        checkpoint = given if isinstance(given, dict) else checkpoint
     weights = (
         {k: v for k, v in checkpoint.items() if isinstance(v, Tensor)}
         if isinstance(checkpoint, dict)

@@ -19,10 +19,14 @@ import torch
 from mmengine.logging import HistoryBuffer, print_log
 from torch import Tensor
 
+#: MMEngine executes the first of these texts when it resumes, the second in
+#: inferencers that are given no config.
+PROGRAMS = ('config', 'cfg')
+
 #: Texts that ``meta`` and ``message_hub.runtime_info`` may have. Numbers may
-#: have any name; ``config`` is not here, as MMEngine executes it.
+#: have any other name.
 TEXTS = {
-    *('cfg', 'experiment_name', 'time', 'mmengine_version', 'mmcv_version'),
+    *('experiment_name', 'time', 'mmengine_version', 'mmcv_version'),
     *('mmpretrain_version', 'mmdet_version', 'mmseg_version', 'loop_stage'),
 }
 
@@ -149,13 +153,17 @@ def rebuild_state(checkpoint: Any, folder: Path) -> Any:
     Returns:
         The same, but that ``meta`` and ``message_hub`` have numbers, and the
         known texts and containers only; that the paths of checkpoints in
-        the latter are of files in ``folder``; and that ``progress`` has
-        numbers only.
+        the latter are of files in ``folder``; that ``progress`` has
+        numbers only; and that the text of the config, ``meta['cfg']``, stands
+        under ``config_text``, where nothing executes it.
     """
     if not isinstance(checkpoint, dict):
         return checkpoint
     if 'meta' in checkpoint:
+        text = dict(_items(checkpoint['meta'])).get('cfg')
         checkpoint['meta'] = _known(checkpoint['meta'], folder)
+        if type(text) is str:
+            checkpoint['meta']['config_text'] = text
     if 'progress' in checkpoint:
         checkpoint['progress'] = {
             name: count
@@ -205,6 +213,8 @@ def _known(info: Any, folder: Path) -> dict[str, Any]:
     """The entries of known names and types."""
     known = {}
     for name, value in _items(info):
+        if name in PROGRAMS:
+            continue
         if name in COUNTS:
             fits = value is None or (type(value) is int and value >= 0)
         elif name in CONTAINERS:

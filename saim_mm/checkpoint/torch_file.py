@@ -50,6 +50,10 @@ def _read_zip(path: Path) -> Any:
     """A zip archive; of each part ``zipfile`` verifies the CRC-32."""
     with zipfile.ZipFile(path) as archive:
         parts = {info.filename: info for info in archive.infolist()}
+        # Others would read another part, or the file before this one.
+        first = min((i.header_offset for i in parts.values()), default=0)
+        if first or len(parts) != len(archive.infolist()):
+            raise FormatError('a zip archive in which others read other parts')
         roots = [
             n[: -len('data.pkl')] for n in parts if n.endswith('data.pkl')
         ]

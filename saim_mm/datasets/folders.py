@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 
 from ..utils.check import check_arg
@@ -106,3 +108,62 @@ def split_classes(
             for number, line in enumerate(own):
                 lines[number % 5 == 1].append(line)
     return lines[0], lines[1], classes
+
+
+def choose_fraction(
+    lines: list[str], fraction: float, seed: int = 0
+) -> list[int]:
+    """Choose a share of each class's images at random, one at least.
+
+    Args:
+        lines: ``PATH LABEL`` each.
+        fraction: More than 0, at most 1.
+        seed: Of the choice; of one seed a larger share has the smaller in it.
+
+    Returns:
+        Which lines, in their order.
+    """
+    check_arg(
+        0 < fraction <= 1, 'fraction', fraction, 'more than 0 and at most 1'
+    )
+    own: dict[str, list[int]] = {}
+    for index, line in enumerate(lines):
+        own.setdefault(line.rsplit(' ', 1)[1], []).append(index)
+    random = np.random.default_rng(seed)
+    chosen = []
+    for indices in own.values():
+        number = max(1, round(fraction * len(indices)))
+        chosen += random.permutation(indices)[:number].tolist()
+    return sorted(chosen)
+
+
+def check_parts(folder: Path, train: list[str], val: list[str]) -> None:
+    """Refuse images that are trained on and validated with.
+
+    Args:
+        folder: Of the images.
+        train, val: Lines ``PATH LABEL`` of its two parts.
+
+    Raises:
+        ValueError: If a file of one part has the content of one of the other.
+    """
+    known = {digest(folder, line): line for line in train}
+    both = [
+        (known[content], line)
+        for line in val
+        if (content := digest(folder, line)) in known
+    ]
+    first = [line.rsplit(' ', 1)[0] for pair in both[:1] for line in pair]
+    check_arg(
+        not both,
+        'data',
+        str(folder),
+        'a folder of which no image stands in both parts, to train on and to '
+        f'validate; {len(both)} do, the first as {" and ".join(first)}',
+    )
+
+
+def digest(folder: Path, line: str) -> bytes:
+    """What tells the content of a line's file from others."""
+    path = folder / line.rsplit(' ', 1)[0]
+    return hashlib.sha256(path.read_bytes()).digest()

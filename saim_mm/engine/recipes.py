@@ -16,7 +16,12 @@ from mmengine.config import Config
 from mmengine.device import get_device
 
 from ..checkpoint.zoo import root
-from ..datasets.folders import Folder, look_at, split_classes
+from ..datasets.folders import (
+    Folder,
+    choose_fraction,
+    look_at,
+    split_classes,
+)
 from ..models.vit import SAIMViT
 from ..utils.check import check_arg
 from .checks.device import cpu_has_bfloat16
@@ -157,6 +162,8 @@ def finetune_config(
     init: str | Path | None = None,
     epochs: int | None = None,
     options: Mapping[str, Any] | None = None,
+    fraction: float = 1.0,
+    seed: int = 0,
 ) -> tuple[Config, str]:
     """The config of a fine-tuning on folders of classes, and a line about it.
 
@@ -169,6 +176,9 @@ def finetune_config(
         epochs: Passes over the images. By default as many as make about 2,000
             steps on a CPU, and 50 on a GPU.
         options: As for :func:`pretrain_config`.
+        fraction: Of each class's training images; see
+            :func:`~saim_mm.datasets.folders.choose_fraction`.
+        seed: Of that choice, and of the training.
 
     Raises:
         ValueError: If an argument does not fit.
@@ -195,6 +205,7 @@ def finetune_config(
             type='Pretrained', checkpoint=checkpoint, prefix='backbone.'
         )
     train, val, classes = split_classes(folder.path)
+    train = [train[index] for index in choose_fraction(train, fraction, seed)]
     number = len(train)
     size = backbone['img_size']
     batch = min(64, max(1, number // 4))
@@ -205,6 +216,7 @@ def finetune_config(
     wrapper, machine = precision()
 
     cfg = load(FINETUNE)
+    cfg.randomness.seed = seed
     arch = SAIMViT.parse_arch(backbone['arch'])
     cfg.model.backbone = dict(backbone, drop_path_rate=0.1 * (size >= 224))
     cfg.model.head.update(

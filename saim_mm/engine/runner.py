@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,6 +19,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from ..checkpoint.atomic import commit, remove, tmp_path, writing
+from ..checkpoint.heads import check_heads
 from ..checkpoint.sharded import REST, write_tensors
 from ..datasets.workers import leave_signals_to_parent, name_files_in_flight
 from ..models.saim import SAIM
@@ -32,7 +34,8 @@ from .hooks import (  # noqa: F401
     sharded_hook,
     unreadable_files_hook,
 )
-from .resume import newest_checkpoint
+from .hooks.checkpoint_hook import SafeCheckpointHook
+from .resume import check_resumable, newest_checkpoint
 from .work_dir import check_writable, explain_os_errors, is_local, locked
 
 #: The hooks of every training, beside MMEngine's and those of the config.
@@ -145,7 +148,32 @@ class SAIMRunner(Runner):
             locked(self.work_dir),
             name_files_in_flight(lambda: self.train_dataloader.dataset),
         ):
-            return super().train()
+            try:
+                return super().train()
+            finally:
+                for hook in self.hooks:
+                    if isinstance(hook, SafeCheckpointHook):
+                        hook.restore_signals()
+
+    def val(self) -> dict[str, float]:
+        """Evaluate on the validation set; with the errors of test."""
+        self._check_weights()
+        return super().val()
+
+    def test(self) -> dict[str, float]:
+        """Evaluate on the test set.
+
+        Raises:
+            ValueError: If ``load_from`` lacks weights that the model has.
+            OSError: If it cannot be read.
+        """
+        self._check_weights()
+        return super().test()
+
+    def _check_weights(self) -> None:
+        if self._load_from is None or self._has_loaded or self._resume:
+            return  # by load_checkpoint
+        check_heads(self.cfg, self._load_from, unwrap_model(self.model))
 
     def save_checkpoint(
         self,
@@ -207,6 +235,8 @@ class SAIMRunner(Runner):
             OSError: If some processes can load it and others cannot.
         """
         if self._has_loaded or not self._resume or self._load_from is not None:
+            if self._resume and not self._has_loaded:
+                check_resumable(self._load_from)
             super().load_or_resume()
             return
         path = newest_checkpoint(self)
@@ -219,11 +249,49 @@ class SAIMRunner(Runner):
         self.resume(path)
         self.logger.info(f'Resumed from the last checkpoint, {path}')
 
+    def load_checkpoint(
+        self,
+        filename: str,
+        map_location: str | Callable = 'cpu',
+        strict: bool = False,
+        **kwargs,
+    ) -> dict:
+        """Load weights: a training that goes on needs all of its model's.
+
+        Raises:
+            ValueError: If the checkpoint does not fit the model.
+        """
+        strict = strict or self._resume
+        try:
+            return super().load_checkpoint(
+                filename, map_location, strict, **kwargs
+            )
+        except RuntimeError as error:
+            if 'do not match' not in str(error):
+                raise
+            raise ValueError(
+                f'checkpoint={str(filename)!r}: not of this model ({error}). '
+                'Go on with the config that it was trained with, or begin a '
+                'training with its weights: load_from, without --resume'
+            ) from error
+
     def resume(self, filename: str, *args, **kwargs) -> None:
-        """Resume; with ``fsdp`` from the CPU's memory, as it may be large."""
+        """Resume; with ``fsdp`` from the CPU's memory, as it may be large.
+
+        Raises:
+            ValueError: If it is of another model or optimiser.
+        """
         if is_sharded(self.model):
             kwargs['map_location'] = 'cpu'
-        super().resume(filename, *args, **kwargs)
+        try:
+            super().resume(filename, *args, **kwargs)
+        except ValueError as error:
+            if not str(error).startswith('loaded state dict'):
+                raise
+            raise ValueError(
+                f'checkpoint={str(filename)!r}: optim_wrapper must be that '
+                f'which it was trained with ({error})'
+            ) from error
 
     def scale_lr(
         self, optim_wrapper: OptimWrapper, auto_scale_lr: dict | None = None

@@ -111,7 +111,7 @@ def explain_os_errors(work_dir: str) -> Iterator[None]:
         work_dir (str): The folder.
 
     Raises:
-        OSError: Naming the field.
+        OSError: Naming the field; or the file, if it is of another folder.
     """
     try:
         yield
@@ -124,10 +124,16 @@ def explain_os_errors(work_dir: str) -> Iterator[None]:
                 'another --work-dir'
             ) from error
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            free = shutil.disk_usage(work_dir).free
+            place, advice = Path(work_dir), ', or set another --work-dir'
+            file = error.filename
+            if isinstance(file, (str, bytes, os.PathLike)):  # or a number
+                file = Path(os.fsdecode(file)).absolute()
+                if not file.is_relative_to(place.absolute()):
+                    field, advice = f'file={str(file)!r}', ''
+                    place = next(p for p in file.parents if p.is_dir())
+            free = shutil.disk_usage(place).free
             raise OSError(
                 f'{field}: cannot be written ({error}; {free / 2**20:.0f} MiB '
-                'are left); make room and go on with --resume, or set another '
-                '--work-dir'
+                f'are left); make room and go on with --resume{advice}'
             ) from error
         raise

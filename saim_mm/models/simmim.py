@@ -28,8 +28,10 @@ class SimMIMViT(SAIMViT):
         self.pos_embed.requires_grad = False
 
     def init_weights(self) -> None:
+        """Initialise the token too, before ``init_cfg`` loads one."""
+        if not self.is_init:
+            nn.init.normal_(self.mask_token, std=0.02)
         super().init_weights()
-        nn.init.normal_(self.mask_token, std=0.02)
 
     def forward(
         self, x: Tensor, mask: Optional[Tensor] = None

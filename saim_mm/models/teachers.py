@@ -318,8 +318,7 @@ def load_all(module: nn.Module, field: str, init_cfg: dict) -> None:
     """
     path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix') or ''
     weights = CheckpointLoader.load_checkpoint(path, map_location='cpu')
-    for key in ('state_dict', 'model'):
-        weights = weights.get(key, weights)
+    weights = weights.get('state_dict', weights)
     prefix = f'{prefix.rstrip(".")}.' if prefix else ''
     own = {
         name.removeprefix(prefix): value

@@ -145,6 +145,11 @@ def fit_pos_embed(
         return
     theirs = state_dict[name]
     tokens = [f'{prefix}{x}_token' in state_dict for x in ('cls', 'dist')]
+    if theirs.shape == vit.pos_embed.shape and tokens == [
+        vit.with_cls_token,
+        False,
+    ]:
+        return  # as it is, and in the parts that fsdp has cut
     cls_position, _, patches = theirs.split(
         [*map(int, tokens), theirs.shape[1] - sum(tokens)], dim=1
     )

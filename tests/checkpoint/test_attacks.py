@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import call, config, train
+from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
+from mmengine.infer import BaseInferencer
 from mmengine.logging import MessageHub, MMLogger
 from mmengine.runner import CheckpointLoader
 from pickles import (
@@ -205,6 +207,22 @@ def test_zips_that_are_not_what_they_seem(tmp_path):
         content[i + 42 : i + 46] = places[entries.index(numbers[0])]
     path.write_bytes(content)
     load_from_local(path)  # data/1 belongs to nothing
+    # PyTorch reads the first of a name, and the first of two archives.
+    other = io.BytesIO()
+    torch.save(dict(x=torch.ones(1 << 16)), other)
+    for content in (good + other.getvalue(), b'PK' + good):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match='others read other parts'):
+            load_from_local(path)
+    with zipfile.ZipFile(io.BytesIO(good)) as old:
+        names = old.namelist()
+    (pickled,) = [n for n in names if n.endswith('data.pkl')]
+    with pytest.warns(UserWarning, match='Duplicate name'):
+        path.write_bytes(good)
+        with zipfile.ZipFile(path, 'a') as new:
+            new.writestr(pickled, b'\x80\x02N.')
+    with pytest.raises(ValueError, match='others read other parts'):
+        load_from_local(path)
     script = torch.jit.script(torch.nn.Linear(1, 1))
     torch.jit.save(script, path)
     with pytest.raises(ValueError, match='save the state_dict'):
@@ -279,6 +297,24 @@ def test_no_config_in_meta_is_run(trained, photos, tmp_path, way):
         train(config(photos, run, iters=2), resume=True)
     except (KeyError, ValueError):  # without meta
         assert way != 'dict'
+    assert not evidence.exists()
+
+
+@pytest.mark.parametrize('place', ['meta', 'message_hub'])
+def test_no_config_of_an_inferencer_is_run(tmp_path, place):
+    """Without a config it runs that of the checkpoint; here it has none."""
+    evidence, path = tmp_path / 'evidence', tmp_path / 'x.pth'
+    cfg = dict(cfg=f"open({str(evidence)!r}, 'w')")
+    checkpoint = dict(state_dict=dict(x=torch.zeros(1)), meta={})
+    if place == 'meta':
+        checkpoint['meta'] = cfg
+    else:
+        checkpoint[place] = dict(runtime_info=cfg)
+    torch.save(checkpoint, path)
+    loaded = load_from_local(path)
+    assert ('config_text' in loaded['meta']) == (place == 'meta')
+    with pytest.raises(ValueError, match='Cannot find the config in the che'):
+        BaseInferencer._init_model(None, Config(), str(path))
     assert not evidence.exists()
 
 
@@ -477,7 +513,9 @@ def test_what_is_published_still_loads(tmp_path):
         # Shared memory is shared, and can be changed.
         loaded['state_dict']['a'].zero_()
         assert loaded['state_dict']['tied'].abs().sum() == 0
-        assert loaded['meta'] == dict(epoch=3, iter=7, cfg='model = dict()')
+        assert loaded['meta'] == dict(
+            epoch=3, iter=7, config_text='model = dict()'
+        )
         assert type(loaded['meta']['epoch']) is int
         assert loaded['message_hub'] == dict(
             log_scalars={},

@@ -5,6 +5,7 @@ import random
 import pytest
 import torch
 from mmengine.config import Config
+from mmengine.runner import load_checkpoint
 from mmpretrain.registry import MODELS
 
 from saim_mm.checkpoint.heads import (
@@ -123,3 +124,20 @@ def test_checkpoints_without_a_config_or_a_head(checkpoint):
     torch.save(backbone, path)  # as pre-training's
     with pytest.raises(ValueError, match="lacks .'head.fc.weight'"):
         check_heads(cfg, path)
+
+
+def test_weights_under_model(checkpoint):
+    """MMEngine looks under ``state_dict``, or at the top: it found none."""
+    path = checkpoint()
+    weights = torch.load(path)['state_dict']
+    torch.save(dict(model=weights), path)
+    stock = dict(
+        type='VisionTransformer', arch=ARCH, img_size=32, patch_size=8
+    )
+    for backbone in ({}, dict(backbone=stock)):  # which does not look itself
+        cfg = Config(dict(model={**classifier(5), **backbone}))
+        check_heads(cfg, path)
+        model = MODELS.build(cfg.model)
+        load_checkpoint(model, str(path))
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, weights[name]), name

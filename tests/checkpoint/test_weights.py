@@ -13,6 +13,7 @@ import saim_mm
 from saim_mm.checkpoint.formats import FORMATS, to_format
 from saim_mm.checkpoint.loader import load_state_dict, save_state_dict
 from saim_mm.checkpoint.weights import load_backbone_weights, load_weights
+from saim_mm.models.vit_state_dict import fit_pos_embed
 
 ARCH = dict(embed_dims=64, num_layers=3, num_heads=4, feedforward_channels=128)
 VIT = dict(arch=ARCH, img_size=32, patch_size=8)
@@ -450,3 +451,12 @@ def test_files_out_come_back(format, tmp_path):
     for name, value in vit.state_dict().items():
         assert torch.equal(value, source[name]), name
     assert load_state_dict(path).keys() == to_format(source, format).keys()
+
+
+def test_positions_that_fit_are_left_as_they_are():
+    """Cut anew, they would not be the parts that fsdp gives a process."""
+    vit = saim_mm.SAIMViT(**VIT)
+    state = vit.state_dict()
+    given = state['pos_embed']
+    fit_pos_embed(vit, state, '')
+    assert state['pos_embed'] is given

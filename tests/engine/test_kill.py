@@ -1,9 +1,11 @@
 """kill -9 at any moment: training goes on as if nothing had happened."""
 
 import json
+import math
 import random
 import re
 import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -95,7 +97,7 @@ def soak(kind, photos, tmp_path, kills):
     """Kill a training at random moments; compare with an undisturbed one."""
     moments = random.Random(kind)
     saving, period, processes = KINDS[kind]
-    length = 5 * max(5, 3 * period * kills // 5)
+    length = 5 * max(5, 4 * period * kills // 5)
     images = tmp_path / 'images'  # of which one is broken
     images.mkdir()
     for path in sorted(photos.iterdir())[:19]:
@@ -120,7 +122,7 @@ def soak(kind, photos, tmp_path, kills):
         last = f'epoch_{length // 5}.pth'
     limit = 120 + length  # seconds, on a machine that does other things too
     undisturbed = begin(tmp_path / 'config.py', straight, processes)
-    longest = 0.0
+    usual, phases = 0.0, Counter()
     for kill in range(kills):
         began = time.time()
         newest = find_checkpoints(run)[:1]
@@ -128,13 +130,13 @@ def soak(kind, photos, tmp_path, kills):
         started = begin(tmp_path / 'config.py', run, processes)
         # Most of a run is starting: wait for the first new checkpoint, then
         # any moment of the next ones; every fifth is killed while it starts.
-        if kill % 5 == 4:
-            time.sleep(moments.uniform(0, longest))
-        else:
-            while find_checkpoints(run)[:1] == newest:
-                assert all(process.is_alive() for process in started)
-                time.sleep(0.01)
-            longest = max(longest, time.time() - began)
+        early = kill % 5 == 4
+        until = began + moments.uniform(0, usual) if early else math.inf
+        while find_checkpoints(run)[:1] == newest and time.time() < until:
+            assert all(process.is_alive() for process in started)
+            time.sleep(0.01)
+        if find_checkpoints(run)[:1] != newest:
+            usual = time.time() - began
             time.sleep(moments.uniform(0, 0.1))
         loaders = [
             number
@@ -148,10 +150,19 @@ def soak(kind, photos, tmp_path, kills):
             time.sleep(moments.choice([0, 0.05]))
         for process in started:
             process.join(120)
+        writing = [p.name for p in run.iterdir()] if run.is_dir() else []
+        phases[
+            'starting'
+            if find_checkpoints(run)[:1] == newest
+            else 'writing'
+            if any(name.endswith(('.part', '.old')) for name in writing)
+            else 'training'
+        ] += 1
         gone = time.time() + 20
         while any(Path('/proc', number).exists() for number in loaders):
             assert time.time() < gone, 'loading processes live on'
             time.sleep(0.1)
+    print(f'{kind}: killed while {dict(phases)}')
     end(begin(tmp_path / 'config.py', run, processes), limit)
     end(undisturbed, limit)
     first, second = (

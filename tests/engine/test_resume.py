@@ -136,6 +136,21 @@ def test_a_signal_in_the_middle_of_an_epoch(images, tmp_path):
     assert not (tmp_path / 'b/interrupted.pth').exists()
 
 
+def test_signals_are_given_back(images, tmp_path):
+    """After an error as after an end: or nothing could stop the process."""
+    before = [signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)]
+    cfg = config(images, tmp_path, iters=2)
+    for hook in (dict(type='StopAfter', iteration=1), None):
+        if hook:
+            with pytest.raises(KeyboardInterrupt):
+                train(cfg, hooks=[hook])
+        else:
+            train(cfg)
+        assert before == [
+            signal.getsignal(n) for n in (signal.SIGTERM, signal.SIGUSR1)
+        ]
+
+
 @pytest.mark.parametrize('iteration', [None, 8])
 def test_steps_of_another_size(images, tmp_path, iteration):
     """As fewer machines make them: schedules go on, by epochs."""
@@ -289,6 +304,68 @@ def test_a_whole_one_of_something_else(images, tmp_path):
     with pytest.raises(ValueError, match='checkpoint has 4 blocks'):
         train(cfg, True)
     assert not (tmp_path / 'iter_3.pth').exists()
+
+
+def test_a_head_of_something_else(images, tmp_path):
+    """Its weights, and their averages in AdamW, would be others' or random."""
+    cfg = config(images, tmp_path, iters=2)
+    train(cfg)
+    cfg.model.head.predictor = 'linear'
+    cfg.train_cfg.max_iters = 3
+    with pytest.raises(ValueError, match=r"iter_2.pth': not of this model"):
+        train(cfg, True)
+    assert not (tmp_path / 'iter_3.pth').exists()
+
+
+@pytest.mark.parametrize('first', ['epochs', 'iters', 'fewer images'])
+def test_another_kind_of_training(images, tmp_path, first):
+    """Its images are counted otherwise: epochs would be left out, or twice."""
+    run = tmp_path / 'run'
+    by_epochs, by_iterations = (
+        config(images, run, epochs=4) for _ in range(2)
+    )
+    for cfg in (by_epochs, by_iterations):
+        cfg.train_dataloader.batch_size = 2
+        cfg.default_hooks.checkpoint.update(by_epoch=False, interval=1)
+        cfg.param_scheduler = []
+    by_iterations.train_cfg = dict(type='IterBasedTrainLoop', max_iters=20)
+    by_iterations.train_dataloader.sampler.infinite = True
+    cfg, other = by_epochs, by_iterations
+    if first == 'iters':
+        cfg, other = other, cfg
+    with pytest.raises(KeyboardInterrupt):
+        train(cfg, hooks=[dict(type='StopAfter', iteration=9)])
+    message = r'sampler\.infinite=.*the checkpoint is of a training by it'
+    if first == 'epochs':
+        message = message.replace('by it', 'by ep')
+    if first == 'fewer images':
+        other, few = cfg, tmp_path / 'few'
+        few.mkdir()
+        for path in sorted(images.iterdir())[:4]:
+            (few / path.name).symlink_to(path)
+        other.train_dataloader.dataset.data_root = str(few)
+        message = r"dataset='4 images': must be that of .*has seen 18 of an"
+    with pytest.raises(ValueError, match=message):
+        train(other, True)
+    assert find_checkpoints(run)[0].name == 'iter_9.pth'
+
+
+def test_other_groups_of_parameters(images, tmp_path):
+    cfg = config(images, tmp_path, iters=1)
+    train(cfg)
+    cfg.optim_wrapper.paramwise_cfg = None
+    with pytest.raises(ValueError, match=r"iter_1.pth': optim_wrapper must"):
+        train(cfg, True)
+
+
+def test_weights_alone_are_no_training(images, tmp_path):
+    """Also if load_from names them, and not the folder."""
+    cfg = config(images, tmp_path / 'a', iters=1)
+    state = train(cfg).model.state_dict()
+    cfg.load_from = str(tmp_path / 'x.pth')
+    torch.save(dict(state_dict=state), cfg.load_from)
+    with pytest.raises(ValueError, match=r"x\.pth': has no 'epoch', so no tr"):
+        train(cfg, True)
 
 
 @pytest.mark.parametrize('pointer', [True, False])

@@ -139,6 +139,32 @@ def test_disk_is_full_later(photos, tmp_path, monkeypatch):
         train(cfg)
 
 
+@pytest.mark.parametrize(
+    'file, named',
+    [
+        ('{}/run/x.pth', r"work_dir='{}/run': "),
+        (b'{}/run/x.pth', r"work_dir='{}/run': "),
+        (3, r"work_dir='{}/run': "),  # of a file that is open
+        ('{}/else/where/x', r"file='{}/else/where/x': "),
+        ('{}/running/x', r"file='{}/running/x': "),
+    ],
+)
+def test_another_disk_is_full(tmp_path, file, named):
+    """It is not work_dir, nor would another --work-dir help."""
+    (tmp_path / 'run').mkdir()
+    if isinstance(file, bytes):
+        file = file.replace(b'{}', os.fsencode(tmp_path))
+    elif isinstance(file, str):
+        file = file.format(tmp_path)
+    with pytest.raises(OSError) as error:
+        with work_dir.explain_os_errors(str(tmp_path / 'run')):
+            raise OSError(errno.ENOSPC, 'No space left on device', file)
+    message = str(error.value)
+    assert message.startswith(named.format(tmp_path) + 'cannot be written (')
+    assert 'make room' in message
+    assert ('--work-dir' in message) == named.startswith('work_dir')
+
+
 def test_folder_is_removed(photos, tmp_path):
     cfg = config(photos, tmp_path / 'run', iters=3)
     with pytest.raises(

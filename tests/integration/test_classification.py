@@ -188,6 +188,37 @@ def test_load_from(classes, checkpoint, tmp_path):
         assert torch.equal(value, before[f'backbone.{name}']), name
 
 
+@pytest.mark.parametrize('way', ['test', 'val'])
+def test_heads_that_do_not_fit(classes, tmp_path, way):
+    """However a test is started: random weights would be tested."""
+    options = {'model.backbone.init_cfg': None}
+    cfg = config(MINI_FINETUNE, classes, tmp_path / 'run', **options)
+    model = SAIMRunner.from_cfg(cfg).model
+    cfg.load_from = str(tmp_path / 'x.pth')
+    weights = model.state_dict()
+    right = {**weights, 'ema.x': torch.ones(1)}  # more does not matter
+    other = {**weights, 'head.fc.weight': torch.zeros(7, 96)}
+    headless = {k: v for k, v in weights.items() if 'head' not in k}
+    for number, (state, message) in enumerate(
+        [
+            (right, None),
+            (other, r'x\.pth.*head\.fc\.weight.*num_classes.: 2'),
+            (headless, r"x\.pth.*lacks \['head\.fc\.weight'"),
+        ]
+    ):
+        torch.save(dict(state_dict=state), cfg.load_from)
+        cfg.experiment_name = f'{tmp_path.name}_{way}_{number}'
+        runner = SAIMRunner.from_cfg(cfg)
+        if message is None:
+            assert getattr(runner, way)()['accuracy/top1'] >= 0
+            assert torch.equal(
+                runner.model.head.fc.weight, weights['head.fc.weight']
+            )
+            continue
+        with pytest.raises(ValueError, match=f'(?s){message}'):
+            getattr(runner, way)()
+
+
 def knn(monkeypatch, capsys, tmp_path, cfg, *arguments):
     cfg.dump(tmp_path / 'knn.py')
     # As in a new process: no scope is set.

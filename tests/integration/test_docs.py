@@ -82,7 +82,6 @@ def test_paths_exist():
 
 def test_every_option_of_the_table_can_be_set():
     options = re.findall(r'^\| `(model\.[\w.]+)` \|', OPTIONS, re.MULTILINE)
-    assert len(options) == 15
     values = {
         'model.backbone.arch': 'deit-tiny',
         'model.backbone.img_size': (64, 96),
@@ -90,6 +89,9 @@ def test_every_option_of_the_table_can_be_set():
         'model.order': 'raster',
         'model.segment_size': 2,
         'model.predict_ratio': 0.5,
+        'model.prefix': 'random',
+        'model.teacher': dict(type='MovingAverageTeacher'),
+        'model.target_generator.type': 'SmoothedPatchTarget',
         'model.neck.mix_layers': True,
         'model.neck.widen_factor': 1,
         'model.neck.depth': 6,
@@ -109,6 +111,8 @@ def test_every_option_of_the_table_can_be_set():
     assert model.backbone.patch_resolution == (8, 12)
     assert isinstance(model.order, MODELS.get('RasterOrder'))
     assert (model.segment_size, model.predict_ratio) == (2, 0.5)
+    assert model.prefix == 'random'
+    assert model.teacher is not None
     assert model.neck.depth == 6
     assert isinstance(model.head.predictor, torch.nn.Linear)
 

@@ -94,6 +94,22 @@ def test_simmim_sees_nothing_of_masked_patches():
     assert not torch.equal(model(images, mask)[0], before)
 
 
+def test_simmims_token_is_the_checkpoints(tmp_path):
+    """It was drawn anew over what had been loaded."""
+    options = dict(arch=TINY, img_size=32, patch_size=8)
+    source = saim_mm.SimMIMViT(**options)
+    source.init_weights()
+    assert 0.005 < source.mask_token.std() < 0.05
+    path = tmp_path / 'x.pth'
+    torch.save(source.state_dict(), path)
+    config = dict(type='Pretrained', checkpoint=str(path))
+    model = saim_mm.SimMIMViT(**options, init_cfg=config)
+    for _ in range(2):
+        model.init_weights()
+        for name, value in model.state_dict().items():
+            assert torch.equal(value, source.state_dict()[name]), name
+
+
 @pytest.fixture(scope='module')
 def cifar(tmp_path_factory, photos):
     """A folder with data/cifar10: two classes, as cifar10.py writes them."""

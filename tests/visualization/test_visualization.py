@@ -272,6 +272,22 @@ def test_order(draw, configs, checkpoint, photos, tmp_path):
     assert is_picture(gif, frames=1 + 6 + 1)
 
 
+def test_an_order_by_name(draw, configs, checkpoint, photos, tmp_path):
+    common = ('order', photos, '--config', configs[0])
+    common += ('--checkpoint', checkpoint, '--out')
+    pictures = []
+    for name in ('stochastic', 'raster', 'spiral'):
+        out = tmp_path / f'{name}.png'
+        code, output = draw(*common, out, '--order', name)
+        assert code == 0, output
+        pictures.append(out.read_bytes())
+    assert len(set(pictures)) == 3
+    assert not list(tmp_path.glob('*.gif'))  # none was asked for
+    code, output = draw(*common, tmp_path / 'no.png', '--order', 'rastre')
+    assert code != 0 and "order='rastre': must be" in output, output
+    assert not (tmp_path / 'no.png').exists()
+
+
 def test_what_cannot_be_drawn(draw, configs, checkpoint, photos, tmp_path):
     image = sorted(photos.iterdir())[0]
     encoder = tmp_path / 'encoder.pth'

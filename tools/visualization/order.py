@@ -1,21 +1,24 @@
 """Draw an order and its masks (Fig. 5), and an image completed in that order.
 
     python tools/visualization/order.py IMAGE
-        [--config CONFIG --checkpoint CHECKPOINT]
-        [--out order.png] [--gif completion.gif] [--given K] [--point X,Y]
+        [--config CONFIG --checkpoint CHECKPOINT] [--order NAME]
+        [--out order.png] [--point X,Y] [--gif completion.gif] [--given K]
         [--seed 0] [--size SIDE]
 
---out: the order, the content and the query mask, and what the patch at --point
-(in pixels of the drawn image; default: the middle) is predicted from. --gif:
-the image completed from its first K patches (default: half of them), each
-prediction the context of the next. A model that is trained on normalised
-patches knows neither their mean nor their contrast: these are then the image's
-own, so that is no free generation.
+--order: stochastic, raster, snake, spiral, center_out, checkerboard, or
+another that is registered; default: the config's. --out: the order, the
+content and the query mask, and what the patch at --point (in pixels of the
+drawn image; default: the middle) is predicted from. --gif: also the image
+completed from its first K patches (default: half of them), each prediction the
+context of the next. A model that is trained on normalised patches knows
+neither their mean nor their contrast: these are then the image's own, so that
+is no free generation.
 """
 
 import torch
 from common import load, parse, point, pretrained, save
 
+from saim_mm.models.orders import build_order
 from saim_mm.visualization.figures import normalize
 from saim_mm.visualization.order import draw_order, save_generation
 
@@ -24,7 +27,8 @@ def main():
     args = parse(
         __doc__,
         ('--out', dict(default='order.png')),
-        ('--gif', dict(default='completion.gif')),
+        ('--gif', {}),
+        ('--order', dict(metavar='NAME')),
         ('--given', dict(type=int)),
         ('--point', dict(type=point, metavar='X,Y')),
         ('--seed', dict(type=int, default=0)),
@@ -32,7 +36,12 @@ def main():
     model = pretrained(args)
     image = load(args.images, model.backbone.img_size)[:1]
     torch.manual_seed(args.seed)
-    order = model.sample_order(normalize(image))
+    try:
+        if args.order:
+            model.order = build_order(args.order)
+        order = model.sample_order(normalize(image))
+    except ValueError as error:
+        raise SystemExit(f'--order: {error}') from error
     height, width = model.backbone.img_size
     where = args.point or (width // 2, height // 2)
     number = order.indices.shape[1]
@@ -40,6 +49,8 @@ def main():
     try:
         figure = draw_order(order, image[0], model.backbone.patch_size, where)
         save(figure, args.out)
+        if args.gif is None:
+            return
         save_generation(args.gif, model, image[0], order, given)
     except ValueError as error:
         raise SystemExit(error) from error

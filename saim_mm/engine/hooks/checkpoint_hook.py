@@ -83,10 +83,14 @@ class SafeCheckpointHook(CheckpointHook):
 
     def after_train(self, runner: Runner) -> None:
         """Listen no more."""
+        self.restore_signals()
+        super().after_train(runner)
+
+    def restore_signals(self) -> None:
+        """Give signals back; SAIMRunner does so after an error too."""
         for number, handler in self.handlers.items():
             signal.signal(number, handler)
         self.handlers = {}
-        super().after_train(runner)
 
     def handle_signal(self, number: int, _: Any) -> None:
         self.signal = number

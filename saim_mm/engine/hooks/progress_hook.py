@@ -11,6 +11,7 @@ from mmengine.runner import EpochBasedTrainLoop, IterBasedTrainLoop, Runner
 from torch.utils.data import DataLoader
 
 from ...datasets.sampler import ReproducibleSampler
+from ...utils.check import check_arg
 from ..schedules import replay_schedules
 
 
@@ -37,7 +38,10 @@ class ProgressHook(Hook):
             epoch_length=len(loader), images_per_step=images_per_step(runner)
         )
         if isinstance(loader.sampler, ReproducibleSampler):
-            checkpoint['progress'].update(loader.sampler.state_dict())
+            checkpoint['progress'].update(
+                loader.sampler.state_dict(),
+                infinite=int(loader.sampler.infinite),
+            )
 
     def after_load_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Keep what it says, if training goes on from it."""
@@ -47,6 +51,8 @@ class ProgressHook(Hook):
         """Begin where the checkpoint was saved.
 
         Raises:
+            ValueError: If it is of another kind of loop, or of a larger data
+                set, whose epochs do not end where these do.
             RuntimeError: If epochs have another length now, and a schedule
                 cannot follow.
         """
@@ -64,6 +70,7 @@ class ProgressHook(Hook):
             sampler, ReproducibleSampler
         )
         if goes_on:
+            check_same_training(sampler, self.loaded)
             sampler.set_epoch(runner.epoch)
             sampler.load_state_dict(self.loaded)
         if isinstance(loop, EpochBasedTrainLoop):
@@ -152,6 +159,40 @@ class AdvancedIterator:
     def skip_iter(self, num_iters: int) -> None:
         for _ in range(num_iters):
             next(self)
+
+
+def check_same_training(
+    sampler: ReproducibleSampler, progress: dict[str, int]
+) -> None:
+    """Refuse what a sampler cannot go on from.
+
+    Args:
+        sampler (ReproducibleSampler): Of the training that begins.
+        progress (dict[str, int]): Of the checkpoint.
+
+    Raises:
+        ValueError: If its images were counted in another way, or are beyond
+            the end of an epoch.
+    """
+    consumed, kinds = progress['consumed_samples'], ('epochs', 'iterations')
+    begin_with = 'to begin with its weights, set load_from, without --resume'
+    before = progress.get('infinite', sampler.infinite)
+    check_arg(
+        before == sampler.infinite,
+        'train_dataloader.sampler.infinite',
+        sampler.infinite,
+        f'{bool(before)}, as the checkpoint is of a training by '
+        f'{kinds[bool(before)]} (train_cfg.type); {begin_with}',
+    )
+    # The last step may be of more images than were left for it.
+    rounded = sampler.size + 2 * progress.get('images_per_step', 0)
+    check_arg(
+        sampler.infinite or consumed <= rounded,
+        'train_dataloader.dataset',
+        f'{sampler.size} images',
+        f'that of the checkpoint, which has seen {consumed} of an epoch; '
+        f'{begin_with}',
+    )
 
 
 def batch_size_of(loader: DataLoader) -> int:
