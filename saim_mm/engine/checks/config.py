@@ -330,11 +330,11 @@ def optimizer_of(place: Place) -> Any:
 def fields_of_constructor(constructor: type) -> Fields:
     """What ``paramwise_cfg`` may hold: what the constructor looks for."""
     source = ''.join(inspect.getsource(c) for c in constructor.__mro__[:-1])
-    names = re.findall(r"paramwise_cfg(?:\.get\(|\.pop\(|\[)\s*'(\w+)'", source)
+    read = r"paramwise_cfg(?:\.get\(|\.pop\(|\[)\s*'(\w+)'"
     hints = {'custom_keys': dict, 'layer_decay_rate': float}
     return {
         name: (hints[name], MISSING) if name in hints else (MISSING, None)
-        for name in names
+        for name in re.findall(read, source)
     }
 
 
