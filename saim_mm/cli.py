@@ -14,6 +14,7 @@ from typing import Any
 import click
 from mmengine.config import DictAction
 
+from .utils.check import end_with
 from .utils.dependency import quietly
 
 
@@ -40,8 +41,7 @@ class Command(click.Group):
         ) as error:
             if isinstance(error, click.exceptions.Exit):
                 raise
-            click.echo(f'error: {error}', err=True)
-            ctx.exit(1)
+            end_with(error)
 
 
 @click.group(cls=Command, context_settings=dict(max_content_width=79))

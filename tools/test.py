@@ -9,35 +9,23 @@ numbers of classes are those of the checkpoint's own config, unless
 size, is refused.
 """
 
-import argparse
 import sys
-from pathlib import Path
 
-from mmengine.config import Config, DictAction
-from toolbox import run
+from toolbox import check, read_arguments, run
 
 from saim_mm.checkpoint.heads import fit_heads
+from saim_mm.utils.check import end_with
 
 
-def adopt_classes(arguments):
+def adopt_classes(arguments, cfg, checkpoint, given):
     """Arguments with the options that the checkpoint's config says.
 
     Exits if the checkpoint does not fit the config all the same.
     """
-    parser = argparse.ArgumentParser(add_help=False)
-    parser.add_argument('config', nargs='?')
-    parser.add_argument('checkpoint', nargs='?')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    args, _ = parser.parse_known_args(arguments)
-    if not args.checkpoint or not Path(args.config).is_file():
-        return arguments
-    cfg = Config.fromfile(args.config)
-    given = args.cfg_options or {}
-    cfg.merge_from_dict(given)
     try:
-        others = fit_heads(cfg, args.checkpoint, given)
+        others = fit_heads(cfg, checkpoint, given)
     except (ValueError, OSError) as error:
-        raise SystemExit(f'{sys.argv[0]}: error: {error}') from error
+        end_with(error)
     if not others:
         return arguments
     words = [f'{key}={value}' for key, value in others.items()]
@@ -50,5 +38,13 @@ def adopt_classes(arguments):
 
 
 if __name__ == '__main__':
-    sys.argv[1:] = adopt_classes(sys.argv[1:])
-    run('test.py')
+    cfg, checkpoint, options = read_arguments(sys.argv[1:])
+    if cfg is None:  # --help, or no such file: the script says so
+        run('test.py')
+    else:
+        toolbox = check(cfg)
+        if checkpoint:
+            sys.argv[1:] = adopt_classes(
+                sys.argv[1:], cfg, checkpoint, options
+            )
+        run('test.py', toolbox)

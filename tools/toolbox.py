@@ -14,7 +14,7 @@ import runpy
 import sys
 from pathlib import Path
 
-from mmengine.config import Config
+from mmengine.config import Config, DictAction
 
 #: Toolbox -> what to import before its scripts.
 PACKAGES = dict(
@@ -24,21 +24,50 @@ PACKAGES = dict(
 )
 
 
-def run(script, toolbox=None):
+def read_arguments(arguments):
+    """Read a config, with what --cfg-options change.
+
+    Returns:
+        tuple[Config | None, str | None, dict]: The config, None if there is no
+        such file; the checkpoint behind it, if any; and the options.
+    """
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument('config', nargs='?')
+    parser.add_argument('checkpoint', nargs='?')
+    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    args, _ = parser.parse_known_args(arguments)
+    options = args.cfg_options or {}
+    cfg = None
+    if args.config and Path(args.config).is_file():
+        cfg = Config.fromfile(args.config)
+        cfg.merge_from_dict(options)
+    return cfg, args.checkpoint, options
+
+
+def check(cfg):
+    """End this process if a config is wrong; return its toolbox.
+
+    Its last line is the error, without a traceback.
+    """
+    from saim_mm.engine.checks.config import check_config
+    from saim_mm.utils.check import ConfigError, end_with
+
+    toolbox = cfg.get('default_scope', 'mmpretrain')
+    importlib.import_module(PACKAGES.get(toolbox, 'saim_mm'))
+    try:
+        check_config(cfg)
+    except ConfigError as error:
+        end_with(error)
+    return toolbox
+
+
+def run(script, toolbox='mmpretrain'):
     """Run a script on this process's arguments.
 
     Args:
         script (str): Its path in the toolbox's tools, such as 'train.py'.
-        toolbox (str, optional): Defaults to None, the one that the config,
-            which is the first argument, is for.
+        toolbox (str): Whose script. Defaults to 'mmpretrain'.
     """
-    if toolbox is None:
-        parser = argparse.ArgumentParser(add_help=False)
-        parser.add_argument('config', nargs='?')
-        config = parser.parse_known_args()[0].config
-        toolbox = 'mmpretrain'
-        if config and Path(config).is_file():
-            toolbox = Config.fromfile(config).get('default_scope', toolbox)
     importlib.import_module(PACKAGES[toolbox])
     mim = Path(importlib.import_module(toolbox).__file__).parent / '.mim'
     path = mim / 'tools' / script

@@ -18,7 +18,11 @@ if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux':
     # torchrun had started would wait for the next one, and join it.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
-from toolbox import run  # noqa: E402
+from toolbox import check, read_arguments, run  # noqa: E402
 
 if __name__ == '__main__':
-    run('train.py')
+    cfg, *_ = read_arguments(sys.argv[1:])
+    if cfg is None:  # --help, or no such file: the script says so
+        run('train.py')
+    else:
+        run('train.py', check(cfg))

@@ -113,9 +113,14 @@ class UnlabelledImages(CustomDataset):
     def _find_samples(self) -> list:
         field = f"dataset.data_root='{self.data_root}'"
         if '://' not in self.img_prefix and not osp.isdir(self.img_prefix):
+            name = 'data_root'
+            if osp.isdir(self.data_root):
+                name = 'data_prefix'
+                prefix = osp.relpath(self.img_prefix, self.data_root)
+                field = f'dataset.{name}={prefix!r}'
             raise FileNotFoundError(
                 f'{field}: no such folder; set it to a folder of images '
-                '(train_dataloader.dataset.data_root in the config)'
+                f'(train_dataloader.dataset.{name} in the config)'
             )
         try:
             return super()._find_samples()

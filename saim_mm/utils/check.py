@@ -1,7 +1,18 @@
 """Errors that name the field, its value and what would be right."""
 
 import os
-from typing import Any
+import sys
+from typing import Any, NoReturn
+
+
+class ConfigError(ValueError):
+    """A config has a field that cannot be: named with value and remedy."""
+
+
+def end_with(error: BaseException) -> NoReturn:
+    """End this process; the last line on the screen says what was wrong."""
+    print(f'error: {error}', file=sys.stderr)
+    raise SystemExit(1)
 
 
 def check_arg(condition: bool, field: str, value: Any, right: str) -> None:
