@@ -1,7 +1,7 @@
 """Models and features in a line of Python, without a config."""
 
 from pathlib import Path
-from typing import Any, Optional, Union
+from typing import Any
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ def list_models() -> list[str]:
 
 
 def get_model(
-    name: str, pretrained: Optional[Union[str, Path]] = None, **kwargs
+    name: str, pretrained: str | Path | None = None, **kwargs
 ) -> SAIMViT:
     """Build a backbone, with weights of this package or of others.
 
@@ -100,9 +100,9 @@ class FeatureExtractor:
 
     def __init__(
         self,
-        model: Union[str, SAIMViT],
-        pretrained: Optional[Union[str, Path]] = None,
-        device: Union[str, torch.device] = 'cpu',
+        model: str | SAIMViT,
+        pretrained: str | Path | None = None,
+        device: str | torch.device = 'cpu',
         **kwargs,
     ) -> None:
         if isinstance(model, str):
@@ -137,7 +137,7 @@ class FeatureExtractor:
         out_type: str = 'cls_token',
         layer: int = -1,
         batch_size: int = 32,
-        readout: Optional[Union[str, dict, nn.Module]] = None,
+        readout: str | dict | nn.Module | None = None,
     ) -> Tensor:
         """Extract features.
 

@@ -6,6 +6,7 @@ place of one are queries, keys and values in matrices of their own.
 """
 
 import re
+from typing import Any
 
 import torch
 from mmengine.logging import print_log
@@ -87,7 +88,7 @@ _HUGGINGFACE = {
 #: of the paper, ``semaim`` that of SemAIM, ``timm`` its VisionTransformer (and
 #: MAE's), ``huggingface`` the ViTForImageClassification of transformers (and
 #: ViTModel, and ViTMAEForPreTraining).
-FORMATS = {
+FORMATS: dict[str, dict[str, Any]] = {
     'authors': _AUTHORS,
     'semaim': _SEMAIM,
     'timm': _TIMM,
@@ -115,14 +116,17 @@ _PRETRAINING = ('neck.', 'head.predictor', 'head.blocks.', 'teacher.')
 
 def _split(name: str) -> tuple[str, str, str]:
     """'layers.3.ln1.weight' -> ('layers.{}.ln1', '3', '.weight')."""
-    stem, kind = re.fullmatch(r'(.*?)(\.weight|\.bias)?', name).groups()
+    stem, kind = name, ''
+    for end in ('.weight', '.bias'):
+        if name.endswith(end):
+            stem, kind = name.removesuffix(end), end
     found = re.fullmatch(
         r'(.*?(?:blocks|layers|encoder\.layer)\.)(\d+)(\..*)', stem
     )
     if found is None:
-        return stem, '', kind or ''
+        return stem, '', kind
     before, index, after = found.groups()
-    return f'{before}{{}}{after}', index, kind or ''
+    return f'{before}{{}}{after}', index, kind
 
 
 def _unknown(names: list[str], format: str) -> ValueError:
@@ -200,7 +204,8 @@ def from_format(
             table[part] = (ours, number)
     if format == 'huggingface':
         state_dict = _with_vit(state_dict)
-    converted, unknown = {}, []
+    converted: dict[str, Any] = {}
+    unknown = []
     decoders = [
         name
         for name in state_dict

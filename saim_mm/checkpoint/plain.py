@@ -103,7 +103,7 @@ def _to_plain(value: Any, where: str) -> Any:
         plain = {key: part for key, part in pairs if part is not _NOTHING}
         if hasattr(value, '_metadata'):  # of a module's state_dict
             plain = OrderedDict(plain)
-            plain._metadata = value._metadata
+            setattr(plain, '_metadata', value._metadata)  # noqa: B010
         return plain
     if isinstance(value, (list, tuple, set, frozenset)):
         parts = [_to_plain(part, f'{where}[]') for part in value]

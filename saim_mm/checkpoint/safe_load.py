@@ -141,5 +141,5 @@ def checksum(weights: dict[str, Tensor]) -> str:
         digest.update(json.dumps(head).encode())
         if value.numel():
             flat = value.detach().contiguous().reshape(-1)
-            digest.update(flat.view(torch.uint8).numpy())
+            digest.update(flat.view(torch.uint8).numpy().data)
     return digest.hexdigest()

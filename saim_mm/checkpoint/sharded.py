@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -137,7 +138,7 @@ def _read_tensors(folder: Path, shapes: dict) -> dict[str, Tensor]:
 
     try:
         reader = HuggingFaceStorageReader(str(folder))
-        saved = reader.read_metadata().state_dict_metadata
+        saved: Any = reader.read_metadata().state_dict_metadata
         for name, shape in shapes.items():
             number = torch.Size(shape).numel()
             parts = saved[name].chunks if name in saved else ()

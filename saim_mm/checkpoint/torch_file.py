@@ -88,7 +88,7 @@ def _read_zip(path: Path) -> Any:
 def _read_part(part: Any, size: int) -> Tensor:
     """The bytes of a part; at its end ``zipfile`` compares the CRC-32."""
     content = torch.empty(size, dtype=torch.uint8)
-    view, start = memoryview(content.numpy()), 0
+    view, start = memoryview(content.numpy().data), 0
     while start < size:
         chunk = part.read(min(size - start, 2**24))
         view[start : start + len(chunk)] = chunk

@@ -210,7 +210,7 @@ class TreeBuilder:
                 raise CodeError(path)
             return tensor
         if path == 'torch.Size':
-            return tuple(_size(*args, 'size'))
+            return _size(args[0] if len(args) == 1 else None, 'size')
         module, _, name = path.rpartition('.')
         if module in ('numpy.core.multiarray', 'numpy._core.multiarray'):
             if name == 'scalar':
@@ -237,13 +237,14 @@ class TreeBuilder:
         if made.path == 'collections.OrderedDict' and versions is not None:
             built = OrderedDict(built)
             versions = self.build(versions, depth + 1)
-            built._metadata = OrderedDict(
+            metadata = OrderedDict(
                 (name, dict(version=entry['version']))
                 for name, entry in dict(versions).items()
                 if type(name) is str
                 and type(entry) is dict
                 and type(entry.get('version')) is int
             )
+            setattr(built, '_metadata', metadata)  # noqa: B010
         return built
 
     def _tensor(self, made: Instance) -> Tensor:

@@ -7,7 +7,6 @@ pretrained=True)`` works.
 
 import re
 from pathlib import Path
-from typing import Union
 
 from mmpretrain.apis import ModelHub
 
@@ -41,7 +40,7 @@ def bundled() -> list[str]:
     return sorted(path.stem for path in WEIGHTS.glob('*.safetensors'))
 
 
-def resolve(checkpoint: Union[str, Path]) -> Path:
+def resolve(checkpoint: str | Path) -> Path:
     """The file of a checkpoint, which may be ``saim_mm://NAME``.
 
     Args:

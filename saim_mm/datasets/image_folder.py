@@ -4,7 +4,6 @@ import logging
 import os.path as osp
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Optional
 
 import torch
 from mmengine.logging import print_log
@@ -61,7 +60,7 @@ class UnlabelledImages(CustomDataset):
         )
         self.max_corrupt_ratio = max_corrupt_ratio
         #: Where unreadable files are listed: of training in the work_dir.
-        self.report: Optional[Path] = None
+        self.report: Path | None = None
         super().__init__(
             data_root=data_root,
             pipeline=pipeline,
@@ -164,7 +163,7 @@ class UnlabelledImages(CustomDataset):
             'many images in a row none could be read'
         )
 
-    def prepare_data(self, idx: int) -> Optional[dict]:
+    def prepare_data(self, idx: int) -> dict | None:
         """Load and transform an image.
 
         Args:

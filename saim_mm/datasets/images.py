@@ -5,7 +5,6 @@ import os
 import time
 import warnings
 from pathlib import Path
-from typing import Optional, Union
 
 import cv2
 import mmcv
@@ -38,7 +37,7 @@ def find_images(folder: Path) -> list[Path]:
     )
 
 
-def read_file(path: str, backend_args: Optional[dict] = None) -> bytes:
+def read_file(path: str, backend_args: dict | None = None) -> bytes:
     """Read a file; once more if the storage fails.
 
     Args:
@@ -60,7 +59,7 @@ def read_file(path: str, backend_args: Optional[dict] = None) -> bytes:
         return fileio.get(path, backend_args)
 
 
-def read_image(image: Union[str, Path, Image.Image, np.ndarray]) -> np.ndarray:
+def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     """Read an image of any mode.
 
     Args:
@@ -105,7 +104,7 @@ EXIF_ORIENTATION = 0x0112
 MAX_PIXELS = 2**28
 
 
-def jpeg_shape(content: bytes) -> Optional[tuple[int, int]]:
+def jpeg_shape(content: bytes) -> tuple[int, int] | None:
     """Height and width of a JPEG as it is shown, from its header.
 
     Args:
@@ -135,7 +134,7 @@ def jpeg_shape(content: bytes) -> Optional[tuple[int, int]]:
     return (width, height) if turned else (height, width)
 
 
-def check_pixels(content: bytes, shape: Optional[tuple[int, int]]) -> None:
+def check_pixels(content: bytes, shape: tuple[int, int] | None) -> None:
     """Refuse an image that would fill the memory, before it is decoded.
 
     Args:

@@ -1,7 +1,6 @@
 """LoadRandomResizedCrop: from a file to a crop, several times faster."""
 
 from collections.abc import Sequence
-from typing import Optional, Union
 
 import cv2
 import numpy as np
@@ -59,12 +58,12 @@ class LoadRandomResizedCrop(RandomResizedCrop):
 
     def __init__(
         self,
-        scale: Union[int, Sequence[int]],
+        scale: int | Sequence[int],
         crop_ratio_range: tuple[float, float] = (0.08, 1.0),
         aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
         interpolation: str = 'bicubic',
         reducing_gap: float = 2.0,
-        backend_args: Optional[dict] = None,
+        backend_args: dict | None = None,
     ) -> None:
         check_arg(
             interpolation in self.interpolations,

@@ -1,7 +1,5 @@
 """The transformer block that encoder, decoder and prediction head share."""
 
-from typing import Optional
-
 import torch
 import torch.nn.functional as F
 import torch.utils.checkpoint
@@ -44,7 +42,7 @@ class Attention(BaseModule):
         num_heads: int,
         qkv_bias: bool = True,
         window_size: int = 0,
-        rel_pos_grid: Optional[tuple[int, int]] = None,
+        rel_pos_grid: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         check_arg(
@@ -80,10 +78,10 @@ class Attention(BaseModule):
     def forward(
         self,
         x: Tensor,
-        context: Optional[Tensor] = None,
+        context: Tensor | None = None,
         is_causal: bool = False,
-        grid: Optional[tuple[int, int]] = None,
-        mask: Optional[Tensor] = None,
+        grid: tuple[int, int] | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Attend from ``x`` to ``context``.
 
@@ -135,8 +133,8 @@ class Attention(BaseModule):
         return self.proj(x)
 
     def project(
-        self, x: Tensor, grid: Optional[tuple[int, int]]
-    ) -> tuple[Tensor, Optional[tuple[int, int]]]:
+        self, x: Tensor, grid: tuple[int, int] | None
+    ) -> tuple[Tensor, tuple[int, int] | None]:
         """Queries, keys and values of a stream, of windows if there are some.
 
         Args:
@@ -268,7 +266,7 @@ class TransformerBlock(BaseModule):
         qkv_bias: bool = True,
         with_cp: bool = False,
         window_size: int = 0,
-        rel_pos_grid: Optional[tuple[int, int]] = None,
+        rel_pos_grid: tuple[int, int] | None = None,
     ) -> None:
         super().__init__()
         self.with_cp = with_cp
@@ -292,10 +290,10 @@ class TransformerBlock(BaseModule):
     def forward(
         self,
         x: Tensor,
-        context: Optional[Tensor] = None,
+        context: Tensor | None = None,
         is_causal: bool = False,
-        grid: Optional[tuple[int, int]] = None,
-        mask: Optional[Tensor] = None,
+        grid: tuple[int, int] | None = None,
+        mask: Tensor | None = None,
     ) -> Tensor:
         """Update a stream.
 
@@ -323,10 +321,10 @@ class TransformerBlock(BaseModule):
     def _forward(
         self,
         x: Tensor,
-        context: Optional[Tensor],
+        context: Tensor | None,
         is_causal: bool,
-        grid: Optional[tuple[int, int]],
-        mask: Optional[Tensor],
+        grid: tuple[int, int] | None,
+        mask: Tensor | None,
     ) -> Tensor:
         if context is not None:
             context = self.ln1(context)

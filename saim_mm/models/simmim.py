@@ -1,7 +1,5 @@
 """SimMIM's backbone as a ViT: the one part of a baseline mmpretrain lacks."""
 
-from typing import Optional
-
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -34,7 +32,7 @@ class SimMIMViT(SAIMViT):
         super().init_weights()
 
     def forward(
-        self, x: Tensor, mask: Optional[Tensor] = None
+        self, x: Tensor, mask: Tensor | None = None
     ) -> tuple[Tensor, ...]:
         """Encode images of which patches are masked.
 

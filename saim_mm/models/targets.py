@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.registry import MODELS
 from mmpretrain.models.selfsup.maskfeat import HOGGenerator
@@ -22,7 +24,7 @@ class FeatureTarget(Target):
     """
 
     looks = True
-    loss = dict(
+    loss: dict[str, Any] = dict(
         type='CosineSimilarityLoss', shift_factor=2.0, scale_factor=2.0
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from mmcv.cnn.bricks.transformer import PatchEmbed
@@ -91,7 +92,7 @@ class SAIMViT(VisionTransformer):
             embed_dims=192, num_layers=4, num_heads=3, feedforward_channels=768
         ),
     }
-    parse_arch = classmethod(parse_arch)
+    parse_arch: Any = classmethod(parse_arch)
 
     def __init__(
         self,

@@ -10,7 +10,6 @@ from typing import Any
 
 from mmengine.dist import all_gather_object, is_main_process
 from mmengine.model import is_model_wrapper
-from torch import nn
 
 
 def gather_errors(
@@ -68,6 +67,6 @@ def end_with_parent() -> None:
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def unwrap_model(model: nn.Module) -> nn.Module:
+def unwrap_model(model: Any) -> Any:
     """The model, out of the wrapper of distributed training."""
     return model.module if is_model_wrapper(model) else model

@@ -1,7 +1,6 @@
 """What a patch or the class token attends to."""
 
 from collections.abc import Sequence
-from typing import Optional
 
 import torch
 import torch.nn.functional as F
@@ -84,7 +83,7 @@ def draw_attention(
     image: Tensor,
     points: Sequence[tuple[int, int]],
     layer: int = -1,
-    heads: Optional[Sequence[int]] = None,
+    heads: Sequence[int] | None = None,
 ) -> Figure:
     """Draw where the patches at some points look (Fig. 4).
 

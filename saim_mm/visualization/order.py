@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Union
 
 import torch
 from matplotlib.figure import Figure
@@ -150,7 +149,7 @@ def generate(
 
 
 def save_generation(
-    path: Union[str, Path],
+    path: str | Path,
     model: SAIM,
     image: Tensor,
     order: PredictionOrder,

@@ -1,7 +1,6 @@
 """What a pre-trained model predicts of an image."""
 
 from collections.abc import Sequence
-from typing import Optional
 
 import matplotlib
 import torch
@@ -16,7 +15,7 @@ from .figures import show
 
 @torch.no_grad()
 def reconstruct(
-    model: SAIM, images: Tensor, order: Optional[PredictionOrder] = None
+    model: SAIM, images: Tensor, order: PredictionOrder | None = None
 ) -> tuple[Tensor, Tensor]:
     """Predict every patch from those before it (Fig. 3).
 
@@ -85,8 +84,8 @@ def reconstruct_mae(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 def draw_reconstructions(
     model: SAIM,
     images: Tensor,
-    orders: Sequence[Optional[PredictionOrder]] = (None,),
-    mae: Optional[nn.Module] = None,
+    orders: Sequence[PredictionOrder | None] = (None,),
+    mae: nn.Module | None = None,
 ) -> Figure:
     """Draw each image beside its blurred target and the prediction.
 
