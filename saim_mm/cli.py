@@ -64,6 +64,9 @@ OPTIONS = click.argument(
     'options', nargs=-1, metavar='[KEY=VALUE]...', callback=options_of
 )
 OUT = click.option('--out', required=True, help='folder of the training')
+ARCH = click.option('--arch', help='mini, 192x4, tiny, small, base or large')
+SIZE = click.option('--size', type=int, help='side of a crop in pixels')
+PATCH = click.option('--patch', type=int, help='side of a patch in pixels')
 EPOCHS = click.option('--epochs', type=int, help='passes over the images')
 
 
@@ -92,9 +95,9 @@ def then(*words: str | Path) -> None:
 @main.command()
 @click.argument('folder')
 @OUT
-@click.option('--arch', help='mini, 192x4, tiny, small, base or large')
-@click.option('--size', type=int, help='side of a crop in pixels')
-@click.option('--patch', type=int, help='side of a patch in pixels')
+@ARCH
+@SIZE
+@PATCH
 @EPOCHS
 @click.option('--init', help='a checkpoint to start from')
 @OPTIONS
@@ -225,6 +228,9 @@ def view(folder: str | None, port: int) -> None:
 )
 @click.option('--seeds', default=3, show_default=True)
 @click.option('--pretrain-epochs', type=int, help='of the pre-training')
+@ARCH
+@SIZE
+@PATCH
 @click.option('--epochs', type=int, help='of fine-tuning with all labels')
 @OPTIONS
 def compare(folder: str, out: str, **arguments: Any) -> None:

@@ -3,17 +3,13 @@
 from __future__ import annotations
 
 import json
-import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from matplotlib.figure import Figure
 from mmengine.config import Config
 from mmengine.device import get_device
 from mmengine.logging import print_log
@@ -22,43 +18,23 @@ from torch import Tensor
 
 from ..checkpoint.atomic import atomic_write
 from ..datasets.folders import check_parts, choose_fraction, split_classes
+from ..evaluation.comparison import (
+    PIXELS,
+    RANDOM,
+    SAIM,
+    SCRATCH,
+    Comparison,
+    summarise,
+)
 from ..evaluation.features import build_encoder, extract
 from ..evaluation.probes import accuracy, fit_linear
 from ..utils.check import check_arg
-from .recipes import finetune_config, pretrain_config
-from .run import checkpoint_of, run
+from .checks.config import check_config
+from .recipes import finetune_config, pretrain_config, write_list
+from .run import checkpoint_of, differences, run
 
-#: Quantile 0.975 of Student's t for 1, 2, … degrees of freedom; then 1.96.
-STUDENT = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
-SCRATCH, SAIM = 'from scratch', 'SAIM on these images'
 #: Side in pixels at which raw pixels are compared.
-PIXELS = 32
-
-
-@dataclass
-class Comparison:
-    """What :func:`compare` has found.
-
-    Attributes:
-        accuracy: Method -> share of the labels -> top-1 in per cent on the
-            validation part, one for each seed.
-        table: Markdown.
-        conclusion: In a sentence.
-    """
-
-    accuracy: dict[str, dict[float, list[float]]]
-    table: str
-    conclusion: str
-
-
-def interval(values: Sequence[float]) -> tuple[float, float]:
-    """Mean, and half of its 95 % interval (Student's t)."""
-    number = len(values)
-    if number < 2:
-        return float(np.mean(values)), math.nan
-    quantile = STUDENT[number - 2] if number - 2 < len(STUDENT) else 1.96
-    error = np.std(values, ddof=1) / math.sqrt(number)
-    return float(np.mean(values)), float(quantile * error)
+SIDE = 32
 
 
 def compare(
@@ -69,6 +45,9 @@ def compare(
     seeds: int = 3,
     epochs: int | None = None,
     pretrain_epochs: int | None = None,
+    arch: str | None = None,
+    size: int | None = None,
+    patch: int | None = None,
     options: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print_log,
 ) -> Comparison:
@@ -87,87 +66,133 @@ def compare(
         fractions: Shares of the labels.
         seeds: How many times each, with other labels and other numbers.
         epochs: Of fine-tuning with all labels; with fewer labels as many more
-            as make the same steps. By default the recipe's.
+            as show the same number of images. By default the recipe's.
         pretrain_epochs: Of the pre-training. By default the recipe's.
-        options: Any option of both configs.
+        arch, size, patch: As for :func:`~saim_mm.pretrain`.
+        options: Any option that both configs have.
         say: What is called with a line at each step.
 
     Raises:
-        ValueError: If an argument does not fit, or an image stands in both
-            parts.
+        ValueError: If an argument does not fit, an image stands in both
+            parts, or ``out`` is of other settings.
         FileNotFoundError: If there is no such folder or checkpoint.
     """
     data, out = (Path(x).expanduser().resolve() for x in (data, out))
     check_arg(seeds > 0, 'seeds', seeds, 'a positive number')
-    fractions = sorted(set(fractions))
-    starts = {Path(x).name: checkpoint_of(x) for x in init}
+    check_arg(len(fractions) > 0, 'fractions', fractions, 'one at least')
+    for name, value in (
+        ('epochs', epochs),
+        ('pretrain_epochs', pretrain_epochs),
+    ):
+        check_arg(value is None or value > 0, name, value, 'positive')
     check_arg(
-        len(starts) == len(init) and not {SCRATCH, SAIM} & set(starts),
+        not out.is_relative_to(data), 'out', str(out), f'outside of {data}'
+    )
+    fractions = sorted(set(fractions))
+    given = {Path(x).expanduser().resolve().name: x for x in init}
+    check_arg(
+        len(given) == len(init) and not {SCRATCH, SAIM} & set(given),
         'init',
         [str(x) for x in init],
         'folders of different names',
     )
+    given = {name: checkpoint_of(x) for name, x in given.items()}
     train, val, _ = split_classes(data)
     for fraction in fractions:
         choose_fraction(train, fraction)
     check_parts(data, train, val)
-    number = (2 + len(starts)) * len(fractions) * seeds
-    say(f'{number} trainings, after one pre-training without labels')
 
-    listed = out / 'images.txt'
-    text = ''.join(line.rsplit(' ', 1)[0] + '\n' for line in train)
-    listed.parent.mkdir(parents=True, exist_ok=True)
-    listed.write_text(text)
+    write_list(out / 'images.txt', [x.rsplit(' ', 1)[0] for x in train])
     cfg, line = pretrain_config(
         data,
         out / 'pretrain',
+        arch=arch,
+        size=size,
+        patch=patch,
         epochs=pretrain_epochs,
         options={
             **(options or {}),
-            'train_dataloader.dataset.ann_file': str(listed),
+            'train_dataloader.dataset.ann_file': str(out / 'images.txt'),
         },
+        images=len(train),
     )
-    say(line)
-    starts = {SCRATCH: None, SAIM: str(run(cfg)), **starts}
-
-    store = Store(out / 'results.json')
+    backbone = {**cfg.model.backbone, 'init_cfg': None}
+    common = dict(epochs=epochs, backbone=backbone, options=options)
+    tried, _ = finetune_config(data, out / 'frozen' / SCRATCH, **common)
+    check_config(tried)  # rather than after the pre-training
+    settings = dict(data=str(data), epochs=epochs, options=dict(options or {}))
+    store = Store(out, settings, given)
+    number = (2 + len(given)) * len(fractions) * seeds
+    say(f'{line}; then {number} trainings')
+    starts = {SCRATCH: None, SAIM: str(run(cfg)), **given}
     for name, checkpoint in starts.items():
-        frozen(store, name, checkpoint, data, out, fractions, seeds)
-    done = 0
-    for seed in range(seeds):
-        for fraction in fractions:
-            for name, checkpoint in starts.items():
-                done += 1
-                key = (f'{name}, fine-tuned', fraction, seed)
-                folder = out / 'finetune' / f'{name}-{fraction:g}-{seed}'
-                if key not in store:
-                    store[key] = train_and_test(
-                        data,
-                        folder,
-                        init=checkpoint,
-                        epochs=more(epochs, train, fraction),
-                        options=options,
-                        fraction=fraction,
-                        seed=seed,
-                    )
-                for path in folder.glob('*.pth'):
-                    path.unlink()
-                say(
-                    f'{done} of {number}: {name}, {fraction:.0%} of the '
-                    f'labels, seed {seed}: {store[key]:.1f} %'
-                )
-    return summarise(store.methods(), out)
+        folder = out / 'frozen' / name
+        tried, _ = finetune_config(data, folder, checkpoint, **common)
+        frozen(store, name, checkpoint, tried, train, fractions, seeds)
+
+    keys = [
+        (name, fraction, seed)
+        for seed in range(seeds)
+        for fraction in fractions
+        for name in starts
+    ]
+    for done, (name, fraction, seed) in enumerate(keys, 1):
+        key = (f'{name}, fine-tuned', fraction, seed)
+        folder = out / 'finetune' / f'{name}-{fraction:g}-{seed}'
+        if key not in store:
+            arguments = dict(common, fraction=fraction, seed=seed)
+            if epochs is not None:
+                chosen = len(choose_fraction(train, fraction))
+                arguments['epochs'] = round(epochs * len(train) / chosen)
+            store[key] = train_and_test(data, folder, starts[name], arguments)
+        for path in folder.glob('*.pth'):
+            path.unlink()
+        say(
+            f'{done} of {number}: {name}, {fraction:.0%} of the labels, seed '
+            f'{seed}: {store[key]:.1f} %'
+        )
+    return summarise(store.methods(starts, fractions, seeds), out)
 
 
 class Store:
-    """Results in a file: (method, share of the labels, seed) -> per cent."""
+    """Results in a file: (method, share of the labels, seed) -> per cent.
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.values = {}
-        if path.is_file():
-            for *key, value in json.loads(path.read_text()):
-                self.values[tuple(key)] = value
+    Args:
+        out: Its folder.
+        settings: What they follow from.
+        starts: Further starts of this time, name -> checkpoint.
+
+    Raises:
+        ValueError: If there are results of other settings.
+    """
+
+    def __init__(
+        self, out: Path, settings: dict[str, Any], starts: dict[str, str]
+    ) -> None:
+        self.path = out / 'results.json'
+        # As they come out of the file.
+        self.settings = json.loads(
+            json.dumps({**settings, 'starts': starts}, default=str)
+        )
+        self.values: dict[tuple, float] = {}
+        if self.path.is_file():
+            found = json.loads(self.path.read_text())
+            known = found['settings']['starts']
+            same = {
+                name: starts.get(name, path) for name, path in known.items()
+            }
+            changed = differences(
+                found['settings'], {**self.settings, 'starts': same}
+            )
+            self.settings['starts'] = {**known, **starts}
+            check_arg(
+                not changed,
+                'out',
+                str(out),
+                'another folder, or an empty one: it holds a comparison with '
+                f'other settings ({", ".join(changed[:3])})',
+            )
+            self.values = {tuple(k): value for *k, value in found['results']}
 
     def __contains__(self, key: tuple) -> bool:
         return key in self.values
@@ -178,44 +203,52 @@ class Store:
     def __setitem__(self, key: tuple, value: float) -> None:
         self.values[key] = value
         rows = [[*key, value] for key, value in self.values.items()]
-        atomic_write(self.path, json.dumps(rows, indent=0).encode())
+        found = dict(settings=self.settings, results=rows)
+        atomic_write(self.path, json.dumps(found, indent=0).encode())
 
-    def methods(self) -> dict[str, dict[float, list[float]]]:
-        found = {}
-        for (name, fraction, _), value in sorted(self.values.items()):
-            found.setdefault(name, {}).setdefault(fraction, []).append(value)
-        return found
+    def methods(
+        self, starts: Sequence[str], fractions: Sequence[float], seeds: int
+    ) -> dict[str, dict[float, list[float]]]:
+        """Those that were asked for: there may be more."""
+        names = [RANDOM, PIXELS]
+        names += [f'{x}, frozen, linear' for x in starts if x != SCRATCH]
+        names += [f'{x}, fine-tuned' for x in starts]
+        return {
+            name: {
+                fraction: [self[name, fraction, seed] for seed in range(seeds)]
+                for fraction in fractions
+            }
+            for name in names
+        }
 
 
-def more(epochs: int | None, train: list[str], fraction: float) -> int | None:
-    """Epochs of a share of the labels, for about as many steps."""
-    if epochs is None:
-        return None  # the recipe knows
-    number = len(choose_fraction(train, fraction))
-    return max(1, round(epochs * len(train) / number))
-
-
-def train_and_test(data: Path, out: Path, **arguments: Any) -> float:
+def train_and_test(
+    data: Path, out: Path, init: str | None, arguments: dict[str, Any]
+) -> float:
     """Fine-tune: the accuracy at the end, in per cent."""
-    cfg, _ = finetune_config(data, out, **arguments)
+    cfg, _ = finetune_config(data, out, init, **arguments)
     run(cfg)
-    found = logged_accuracy(out)
+    found = logged_accuracy(out, cfg.train_cfg.max_epochs)
     if found is None:  # it was killed between the last step and its test
         shutil.rmtree(out)
-        finetune_config(data, out, **arguments)  # its lists
+        finetune_config(data, out, init, **arguments)  # writes the lists
         run(cfg)
-        found = logged_accuracy(out)
+        found = logged_accuracy(out, cfg.train_cfg.max_epochs)
     return found
 
 
-def logged_accuracy(out: Path) -> float | None:
-    """The last one in the logs of a training."""
+def logged_accuracy(out: Path, epoch: int) -> float | None:
+    """That after an epoch, in the logs of a training."""
     rows = [
         json.loads(line)
         for path in sorted(out.glob('*/vis_data/scalars.json'))
         for line in path.read_text().splitlines()
     ]
-    values = [row['accuracy/top1'] for row in rows if 'accuracy/top1' in row]
+    values = [
+        row['accuracy/top1']
+        for row in rows
+        if 'accuracy/top1' in row and row['step'] == epoch
+    ]
     return values[-1] if values else None
 
 
@@ -223,36 +256,33 @@ def frozen(
     store: Store,
     name: str,
     checkpoint: str | None,
-    data: Path,
-    out: Path,
+    cfg: Config,
+    train: list[str],
     fractions: Sequence[float],
     seeds: int,
 ) -> None:
     """A linear layer on what stays as it is; of scratch also on raw pixels."""
-    cfg, _ = finetune_config(data, out / 'frozen' / name, checkpoint)
-    lines = (out / 'frozen' / name / 'train.txt').read_text().splitlines()
     sets = datasets(cfg)
 
     def features(seed: int) -> list[tuple[Tensor, Tensor]]:
         model = build_encoder(cfg, checkpoint, seed).to(get_device())
         found = [extract(model, x, tokens=False) for x in sets]
-        return [(x.vectors['patch_mean'], x.labels) for x in found]
+        return [(x.vectors['patch_mean'].cpu(), x.labels) for x in found]
 
+    looks = {f'{name}, frozen, linear': features}
     if checkpoint is None:
-        looks = {
-            'random weights, frozen, linear': features,
-            'raw pixels, linear': lambda _: [pixels(x) for x in sets],
-        }
-    else:
-        looks = {f'{name}, frozen, linear': features}
+        looks = {RANDOM: features, PIXELS: lambda _: map(pixels, sets)}
     for method, look in looks.items():
+        parts = None
         for seed in range(seeds):
             left = [x for x in fractions if (method, x, seed) not in store]
             if not left:
                 continue
-            (known, labels), (queries, truth) = look(seed)
+            if parts is None or method == RANDOM:
+                parts = list(look(seed))
+            (known, labels), (queries, truth) = parts
             for fraction in left:
-                chosen = choose_fraction(lines, fraction, seed)
+                chosen = choose_fraction(train, fraction, seed)
                 store[method, fraction, seed] = accuracy(
                     fit_linear(
                         known[chosen], labels[chosen], int(labels.max()) + 1
@@ -274,94 +304,6 @@ def pixels(dataset) -> tuple[Tensor, Tensor]:
     images, labels = [], []
     for item in dataset:
         image = item['inputs'].unsqueeze(0).float() / 255
-        images.append(F.interpolate(image, (PIXELS, PIXELS), mode='area'))
+        images.append(F.interpolate(image, (SIDE, SIDE), mode='area'))
         labels.append(item['data_samples'].gt_label)
     return torch.cat(images).flatten(1), torch.cat(labels)
-
-
-def summarise(
-    methods: dict[str, dict[float, list[float]]], out: Path
-) -> Comparison:
-    """Write table and plot; draw the conclusion."""
-    fractions = sorted({x for found in methods.values() for x in found})
-    order = sorted(
-        methods, key=lambda name: -np.mean(methods[name][fractions[-1]])
-    )
-    lines = [
-        '| top-1, % | '
-        + ' | '.join(f'{x:.0%} of the labels' for x in fractions)
-        + ' |',
-        '| --- ' * (1 + len(fractions)) + '|',
-    ]
-    for name in order:
-        cells = [
-            written(*interval(methods[name][fraction]))
-            for fraction in fractions
-        ]
-        lines.append(f'| {name} | {" | ".join(cells)} |')
-    conclusion = conclude(methods, fractions)
-    table = '\n'.join(lines) + '\n'
-    text = f'{table}\nMean ± half of the 95 % interval. {conclusion}\n'
-    atomic_write(out / 'compare.md', text.encode())
-    draw(methods, order, fractions, out / 'compare.png')
-    return Comparison(methods, table, conclusion)
-
-
-def written(mean: float, half: float) -> str:
-    return f'{mean:.1f}' + ('' if math.isnan(half) else f' ± {half:.1f}')
-
-
-def conclude(
-    methods: dict[str, dict[float, list[float]]], fractions: list[float]
-) -> str:
-    """What can be said of SAIM against training from scratch, seed by seed."""
-    parts = []
-    for fraction in fractions:
-        ours, theirs = (
-            methods[f'{name}, fine-tuned'][fraction]
-            for name in (SAIM, SCRATCH)
-        )
-        mean, half = interval(np.subtract(ours, theirs))
-        where = f'with {fraction:.0%} of the labels'
-        if math.isnan(half):
-            verdict = 'one seed decides nothing'
-        elif abs(mean) <= half:
-            verdict = 'not decided'
-        else:
-            verdict = 'it helped' if mean > 0 else 'it did harm'
-        parts.append(f'{where} {verdict} ({mean:+.1f} ± {half:.1f} points)')
-    text = f'Pre-training on these images: {"; ".join(parts)}.'
-    best = max(methods, key=lambda name: np.mean(methods[name][fractions[-1]]))
-    if 'fine-tuned' not in best:
-        text += f' Nothing that was fine-tuned is better than {best}.'
-    return text.replace(' ± nan', '')
-
-
-def draw(
-    methods: dict[str, dict[float, list[float]]],
-    order: list[str],
-    fractions: list[float],
-    path: Path,
-) -> None:
-    """Accuracy against the share of the labels."""
-    figure = Figure(figsize=(8, 4.5), layout='constrained')
-    axis = figure.subplots()
-    for name in order:
-        means, halves = zip(*(interval(methods[name][x]) for x in fractions))
-        axis.errorbar(
-            [100 * x for x in fractions],
-            means,
-            np.nan_to_num(halves),
-            capsize=3,
-            linestyle='-' if 'fine-tuned' in name else '--',
-            marker='o',
-            label=name,
-        )
-    axis.set_xscale('log')
-    ticks = [100 * x for x in fractions]
-    axis.set_xticks(ticks, [f'{x:g} %' for x in ticks])
-    axis.minorticks_off()
-    axis.set(xlabel='share of the labels', ylabel='top-1, %')
-    axis.grid(alpha=0.3)
-    figure.legend(loc='outside right upper')
-    figure.savefig(path, dpi=120)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -99,6 +100,7 @@ def pretrain_config(
     epochs: int | None = None,
     init: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
+    images: int | None = None,
 ) -> tuple[Config, str]:
     """The config of a pre-training, and in a line what it is and why.
 
@@ -114,12 +116,14 @@ def pretrain_config(
             steps on a CPU, and 60,000 on a GPU.
         init: A checkpoint to start from.
         options: Any option of the config, as ``--cfg-options`` takes them.
+        images: How many of ``data`` are trained on, if ``options`` list them.
 
     Raises:
         ValueError: If an argument does not fit.
         FileNotFoundError: If there is no such folder or checkpoint.
     """
     folder = look_at(data)
+    folder = replace(folder, number=images or folder.number)
     arch, size, patch = choose_network(folder, arch, size, patch)
     gpu = get_device() == 'cuda'
     batch = 256 if gpu else 128 if folder.number >= 10_000 else 64
@@ -164,6 +168,7 @@ def finetune_config(
     options: Mapping[str, Any] | None = None,
     fraction: float = 1.0,
     seed: int = 0,
+    backbone: Mapping[str, Any] | None = None,
 ) -> tuple[Config, str]:
     """The config of a fine-tuning on folders of classes, and a line about it.
 
@@ -179,13 +184,17 @@ def finetune_config(
         fraction: Of each class's training images; see
             :func:`~saim_mm.datasets.folders.choose_fraction`.
         seed: Of that choice, and of the training.
+        backbone: Without ``init`` the network, a config's ``model.backbone``.
+            By default what :func:`pretrain_config` would take.
 
     Raises:
         ValueError: If an argument does not fit.
         FileNotFoundError: If there is no such folder or checkpoint.
     """
     folder = look_at(data)
-    if init is None:
+    if init is None and backbone is not None:
+        backbone = dict(backbone)
+    elif init is None:
         arch, size, patch = choose_network(folder)
         backbone = dict(
             type='SAIMViT', arch=ARCHS[arch], img_size=size, patch_size=patch
@@ -223,8 +232,8 @@ def finetune_config(
         num_classes=len(classes), in_channels=arch['embed_dims']
     )
     cfg.data_preprocessor.num_classes = len(classes)
-    if arch['num_layers'] < 12:
-        # In so few steps the lower blocks would hardly move.
+    if init is None or arch['num_layers'] < 12:
+        # From scratch, or in so few steps, lower blocks would hardly move.
         cfg.optim_wrapper.paramwise_cfg.layer_decay_rate = 1.0
     both = dict(
         type='CustomDataset',

@@ -11,19 +11,19 @@ from PIL import Image
 from scipy import stats
 
 from saim_mm.datasets.folders import choose_fraction
-from saim_mm.engine.compare import (
+from saim_mm.engine import recipes
+from saim_mm.engine.compare import compare, logged_accuracy
+from saim_mm.engine.run import CONFIG
+from saim_mm.evaluation.comparison import (
     SAIM,
     SCRATCH,
-    Store,
-    compare,
     conclude,
     interval,
     summarise,
 )
-from saim_mm.engine.run import CONFIG
 
 
-@pytest.mark.parametrize('number', [2, 3, 11])
+@pytest.mark.parametrize('number', [2, 3, 11, 12, 30])
 def test_interval_is_scipys(number):
     values = np.random.default_rng(0).normal(70, 3, number)
     mean, half = interval(values)
@@ -138,14 +138,55 @@ def test_the_whole(classes, tmp_path):
     assert again == found
     assert (tmp_path / 'results.json').stat().st_mtime_ns == written
     # One result less: that one alone is found again, equal.
-    rows = json.loads((tmp_path / 'results.json').read_text())
-    [lost] = [x for x in rows if x[:3] == [f'{SCRATCH}, fine-tuned', 0.5, 1]]
-    rows.remove(lost)
-    (tmp_path / 'results.json').write_text(json.dumps(rows))
+    known = json.loads((tmp_path / 'results.json').read_text())
+    [lost] = [
+        row
+        for row in known['results']
+        if row[:3] == [f'{SCRATCH}, fine-tuned', 0.5, 1]
+    ]
+    known['results'].remove(lost)
+    (tmp_path / 'results.json').write_text(json.dumps(known))
     shutil.rmtree(tmp_path / f'finetune/{SCRATCH}-0.5-1')
-    compare(classes, tmp_path, say=said.append, **SHORT)
-    store = Store(tmp_path / 'results.json')
-    assert store[tuple(lost[:3])] == lost[3]
+    again = compare(classes, tmp_path, say=said.append, **SHORT)
+    assert again == found
+    # Fewer of what is there: nothing of the others is counted.
+    fewer = compare(classes, tmp_path, **{**SHORT, 'seeds': 1})
+    assert all(len(x[0.5]) == 1 for x in fewer.accuracy.values())
+    for changed, message in (
+        (dict(epochs=2), 'other settings .epochs=1, now 2'),
+        (
+            dict(options={**OPTIONS, 'optim_wrapper.optimizer.lr': 1e-5}),
+            "out='.*other settings",
+        ),
+        (dict(arch='192x4'), "other settings .*now 'saim-192x4'"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            compare(classes, tmp_path, **{**SHORT, **changed})
+
+
+def test_the_accuracy_after_the_last_epoch_counts(tmp_path):
+    """Not that of an epoch before, if it was killed in the last test."""
+    folder = tmp_path / '20260101_000000/vis_data'
+    folder.mkdir(parents=True)
+    rows = [
+        {'loss': 1.0, 'step': 10},
+        {'accuracy/top1': 50.0, 'step': 9},
+    ]
+    (folder / 'scalars.json').write_text('\n'.join(map(json.dumps, rows)))
+    assert logged_accuracy(tmp_path, 10) is None
+    assert logged_accuracy(tmp_path, 9) == 50
+
+
+def test_from_scratch_is_not_handicapped(classes, tmp_path, monkeypatch):
+    """Of 12 blocks the lowest would learn at 0.65 ** 12 of the rate."""
+    monkeypatch.setattr(recipes, 'get_device', lambda: 'cuda')
+    monkeypatch.setattr(recipes.torch.cuda, 'is_bf16_supported', lambda: True)
+    cfg, _ = recipes.finetune_config(classes, tmp_path)
+    assert cfg.model.backbone.arch == 'deit-tiny'
+    assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 1
+    # Sized by the images that are trained on.
+    _, line = recipes.pretrain_config(classes, tmp_path / 'a', images=8)
+    assert line.startswith('8 images') and 'steps of 2 images' in line
 
 
 def test_what_is_refused(classes, tmp_path):
@@ -162,11 +203,20 @@ def test_what_is_refused(classes, tmp_path):
     for changed, message in (
         (dict(seeds=0), 'seeds=0: must be'),
         (dict(fractions=[2]), 'fraction=2: must be'),
-        (dict(init=['a/x', 'b/x']), "init='a/x': no such file"),
+        (dict(fractions=[]), 'fractions=.*: must be one at least'),
+        (dict(epochs=0), 'epochs=0: must be positive'),
+        (dict(init=['a/x', 'b/x']), 'init=.*: must be folders of different'),
+        (dict(init=['a/x']), "init='a/x': no such file"),
     ):
         with pytest.raises((ValueError, FileNotFoundError), match=message):
             compare(classes, tmp_path / 'out', **{**SHORT, **changed})
     assert not (tmp_path / 'out').exists()
+    with pytest.raises(ValueError, match='out=.*: must be outside of'):
+        compare(classes, classes / 'out', **SHORT)
+    with pytest.raises(ValueError, match='no such field'):
+        options = {**OPTIONS, 'model.predict_ratio': 0.5}
+        compare(classes, tmp_path / 'out', **{**SHORT, 'options': options})
+    assert not (tmp_path / 'out/pretrain').exists()  # before it has begun
 
 
 def test_command(classes, tmp_path):
