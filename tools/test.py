@@ -42,6 +42,8 @@ if __name__ == '__main__':
     if cfg is None:  # --help, or no such file: the script says so
         run('test.py')
     else:
+        if checkpoint:
+            cfg.load_from = checkpoint  # as the script will say
         toolbox = check(cfg)
         if checkpoint:
             sys.argv[1:] = adopt_classes(

@@ -174,9 +174,27 @@ LITERAL = [
     (PRETRAIN, 'model.order', 'rastr', "'raster'"),
     (PRETRAIN, 'runner_typ', 'SAIMRunner', "'runner_type'"),
     (PRETRAIN, 'train_pipeline', [], 'train_dataloader.dataset'),
+    (PRETRAIN, 'max_epochs', 5, "'train_cfg.max_epochs'"),
+    (PRETRAIN, 'lr', 1e-3, "'optim_wrapper.optimizer.lr'"),
+    (PRETRAIN, 'batch_size', 4, "'train_dataloader.batch_size'"),
     (PRETRAIN, 'train_dataloader.num_workers', 0, 'persistent_workers'),
     (PRETRAIN, 'visualizer.vis_backends', {'a': 1}, 'list[dict]'),
 ]
+
+
+@pytest.mark.parametrize(
+    'path, field, value',
+    [
+        (PRETRAIN, 'data_preprocessor.mean', [-500.0, 1353.7, 0.0]),
+        (PRETRAIN, 'optim_wrapper.optimizer.lr', 0.0),
+        (CLASSIFY, 'model.head.init_cfg.std', 0.0),
+        (CLASSIFY, 'model.head.loss.loss_weight', 0.0),
+        (CLASSIFY, 'train_cfg.val_interval', 10**9),
+    ],
+)
+def test_what_is_unusual_and_works(path, field, value):
+    """Numbers of other images than ImageNet's, and of ablations."""
+    inspect_config(changed(path, **{field: value}))
 
 
 @pytest.mark.parametrize('path, field, value, words', LITERAL)

@@ -32,7 +32,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -209,7 +208,7 @@ def measure(bench: Bench, forms: list[str], steps: int) -> dict[str, float]:
         for form in list(seconds):
             try:
                 losses[form], taken = bench.step(form)
-            except torch.OutOfMemoryError:
+            except torch.cuda.OutOfMemoryError:
                 bench.model.zero_grad(set_to_none=True)
                 torch.cuda.empty_cache()
                 del seconds[form]
@@ -228,8 +227,9 @@ def measure(bench: Bench, forms: list[str], steps: int) -> dict[str, float]:
             )
         if form != 'compiled':
             figures[f'{form} peak'] = bench.peak(form)
-    step = statistics.median(seconds['saim_mm'])
-    figures['products'] = bench.products() / step
+    if 'saim_mm' in seconds:
+        step = statistics.median(seconds['saim_mm'])
+        figures['products'] = bench.products() / step
     return figures
 
 
@@ -268,7 +268,7 @@ def draw(rows: list[tuple[Setting, dict]], base: Setting, path: Path) -> None:
                     for setting, figures in same
                     if name in figures
                 ]
-                axis.loglog(*zip(*points), 'o-', label=form)
+                axis.loglog(*zip(*points or [((), ())]), 'o-', label=form)
         axes[1, column].set_xlabel(f'{field} ({other} {getattr(base, other)})')
     for axis, label in zip(axes[:, 0], ('images/s', 'peak memory, GiB')):
         axis.set_ylabel(label)
@@ -335,8 +335,7 @@ def main() -> None:
         print(line(setting, figures), flush=True)
         rows.append((setting, figures))
     if args.sweep:
-        with suppress(ValueError):  # a form that never fits has no points
-            draw(rows, settings[0], args.out / 'sweep.png')
+        draw(rows, settings[0], args.out / 'sweep.png')
 
 
 if __name__ == '__main__':

@@ -19,13 +19,13 @@ from pathlib import Path
 HEADINGS = {
     'finetune10': 'fine-tuned, 10 %',
     'finetune': 'fine-tuned',
-    'linear/cls_token': 'linear',
+    'linear/cls_token': 'linear, class token',
     'linear/patch_mean': 'linear, patch mean',
     'attentive': 'attentive',
     'efficient': 'efficient',
-    'knn/cls_token': '20-NN',
+    'knn/cls_token': '20-NN, class token',
     'knn/patch_mean': '20-NN, patch mean',
-    'rank_me/cls_token': 'RankMe',
+    'rank_me/cls_token': 'RankMe, class token',
     'rank_me/patch_mean': 'RankMe, patch mean',
 }
 

@@ -63,6 +63,19 @@ def check_names(cfg: Mapping) -> None:
         if name not in before or (
             name in unused and (changed or name in overrides)
         ):
+            same = [
+                path
+                for path, _ in paths_of(fields)
+                if path.rpartition('.')[2] == name
+            ]
+            if name not in before and name not in VARIABLES:
+                refuse(
+                    name,
+                    value,
+                    'there is no such field'
+                    + (f'; did you mean {same[0]!r}?' if same else '.')
+                    + f' {UNDERSCORE}',
+                )
             field = field_of(before.get(name), fields)
             refuse(
                 name,
