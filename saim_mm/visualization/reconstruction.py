@@ -52,6 +52,40 @@ def reconstruct(
 
 
 @torch.no_grad()
+def statistics_alone(model: SAIM, images: Tensor) -> Tensor:
+    """What a model that knows nothing would make of images.
+
+    Noise in place of the predictions, with each patch's own mean and contrast:
+    what a picture owes to these.
+
+    Args:
+        model (SAIM): One that is trained on normalised patches.
+        images (Tensor): Pixels, RGB, 0 to 255, (B, 3, H, W).
+
+    Returns:
+        Tensor: Pixels as in ``images``.
+    """
+    target = pixel_target(model)
+    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
+    inputs = (images.to(mean.device) - mean) / std
+    patches = patchify(target.blur(inputs), target.patch_size)
+    patch_mean, patch_std = target.statistics(patches)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn(patches.shape, generator=generator).to(patches)
+    noise_mean, noise_std = target.statistics(noise)
+    noise = (noise - noise_mean) / noise_std
+    return (
+        unpatchify(
+            noise * patch_std + patch_mean,
+            target.patch_size,
+            model.backbone.patch_resolution,
+        )
+        * std
+        + mean
+    )
+
+
+@torch.no_grad()
 def reconstruct_mae(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """What mmpretrain's MAE makes of the patches that it is shown.
 
@@ -89,6 +123,9 @@ def draw_reconstructions(
 ) -> Figure:
     """Draw each image beside its blurred target and the prediction.
 
+    And beside what mean and contrast of its patches show by themselves, if the
+    prediction is shown with these.
+
     Args:
         model (SAIM): The model, in evaluation mode.
         images (Tensor): Pixels, RGB, 0 to 255, (B, 3, H, W).
@@ -100,11 +137,8 @@ def draw_reconstructions(
     Returns:
         Figure: One column for each image.
     """
-    own = (
-        "\n(each patch's own\nmean and contrast)"
-        if pixel_target(model).normalize
-        else ''
-    )
+    normalized = pixel_target(model).normalize
+    own = "\n(each patch's own\nmean and contrast)" if normalized else ''
     rows: list[tuple[str, Tensor]] = [('original', images)]
     for number, order in enumerate(orders, start=1):
         blurred, predicted = reconstruct(model, images, order)
@@ -117,6 +151,9 @@ def draw_reconstructions(
                 predicted,
             )
         )
+    if normalized:
+        alone = statistics_alone(model, images)
+        rows.append(('mean and contrast\nalone, with noise\npredicted', alone))
     if mae is not None:
         shown, predicted = reconstruct_mae(mae, images)
         own = '\n(own mean and contrast)' if mae.head.norm_pix else ''

@@ -27,7 +27,10 @@ from saim_mm.visualization.attention import (
 )
 from saim_mm.visualization.order import draw_order, generate
 from saim_mm.visualization.pca import pca_to_rgb
-from saim_mm.visualization.reconstruction import reconstruct
+from saim_mm.visualization.reconstruction import (
+    reconstruct,
+    statistics_alone,
+)
 
 PRETRAIN = 'configs/pretrain/saim_vit-demo-p4_1xb64-coslr-40e_digits.py'
 CLASSIFIER = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
@@ -236,6 +239,21 @@ def test_reconstruction(draw, configs, checkpoint, photos, tmp_path):
         *('--size', 48, 64),
     )
     assert code == 0, output
+
+
+def test_mean_and_contrast_alone(image):
+    """Each patch has the target's own, and nothing else of it."""
+    saim = model()
+    blurred, _ = reconstruct(saim, image[None])
+    alone = statistics_alone(saim, image[None])
+    mean, std = saim.data_preprocessor.mean, saim.data_preprocessor.std
+    ours, theirs = (patchify((x - mean) / std, 8) for x in (alone, blurred))
+    statistics = saim.target_generator.statistics
+    for one, other in zip(statistics(ours), statistics(theirs)):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-4)
+    detail = [x - x.mean(dim=-1, keepdim=True) for x in (ours, theirs)]
+    likeness = torch.cosine_similarity(*(x.flatten() for x in detail), dim=0)
+    assert likeness.abs() < 0.1
 
 
 def test_attention_and_pca(draw, configs, checkpoint, photos, tmp_path):
