@@ -72,6 +72,9 @@ def load_from_local(
             f'checkpoint={name!r}: no such file; set it to a '
             'checkpoint (init_cfg.checkpoint or load_from in a config)'
         )
+    if not path.is_dir() and not path.is_file():
+        # Reading a pipe or a device might never end.
+        raise ValueError(f'checkpoint={name!r}: must be a regular file')
     if path.name not in name:
         name = f'{name} ({path})'
     checkpoint = load_plain(path, map_location, name)

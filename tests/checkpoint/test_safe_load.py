@@ -1,10 +1,12 @@
 """Nothing that is loaded runs, and nothing outside the data is read."""
 
 import http.server
+import os
 import struct
 import sys
 import threading
 import zipfile
+from pathlib import Path
 
 import pytest
 import torch
@@ -217,3 +219,13 @@ def test_lists_cannot_name_what_is_outside(photos, tmp_path):
         cfg.experiment_name = cfg.visualizer.name = f'lists{len(line)}'
         with pytest.raises(ValueError, match="list.txt' names .*secret.jpg"):
             SAIMRunner.from_cfg(cfg).train()
+
+
+@pytest.mark.parametrize('kind', ['pipe', 'device'])
+def test_what_never_ends_is_not_read(kind, tmp_path):
+    path = Path('/dev/zero')
+    if kind == 'pipe':
+        path = tmp_path / 'weights.pth'
+        os.mkfifo(path)
+    with pytest.raises(ValueError, match='must be a regular file'):
+        load_from_local(path)
