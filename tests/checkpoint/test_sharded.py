@@ -118,6 +118,14 @@ def check_faults(folder):
         load_folder(folder)
 
 
+CLASSIFIER = dict(
+    _delete_=True,
+    type='ImageClassifier',
+    backbone=dict(type='SAIMViT', arch='base', img_size=32, patch_size=8),
+    head=dict(type='LinearClsHead', num_classes=2, in_channels=768),
+)
+
+
 @pytest.mark.parametrize(
     'options, message',
     [
@@ -131,7 +139,7 @@ def check_faults(folder):
             dict(custom_hooks=[dict(type='ReconstructionHook')]),
             "custom_hooks='ReconstructionHook': must be left out",
         ),
-        ({'model.type': 'ImageClassifier'}, 'it is for pre-training'),
+        (dict(model=CLASSIFIER), 'it is for pre-training'),
     ],
 )
 def test_what_does_not_go_together(forty_images, tmp_path, options, message):  # noqa: F811

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 import shutil
 import time
 
@@ -21,6 +22,7 @@ from helpers import (
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
+from saim_mm import ProbeHook
 from saim_mm.evaluation.features import (
     build_encoder,
     extract,
@@ -232,7 +234,8 @@ def test_what_is_refused(photos, classes, tmp_path):
         ('num_workers', -1),
     ):
         message = f'ProbeHook.{name}={value!r}: must be an integer, at least'
-        refused(ValueError, cfg, message, data_root=root, **{name: value})
+        with pytest.raises(ValueError, match=re.escape(message)):
+            ProbeHook(root, **{name: value})
     missing = str(tmp_path / 'no')
     message = f"ProbeHook.data_root='{missing}': no such folder.*each class"
     refused(FileNotFoundError, cfg, message, data_root=missing)

@@ -106,7 +106,10 @@ def test_an_epoch_of_another_sampler(photos, tmp_path, by_epoch):
     'options, message',
     [
         (dict(iters=2), 'infinite=False: must be True with train_cfg.type='),
-        (dict(epochs=2), 'infinite=True: must be False with train_cfg.type='),
+        (
+            dict(epochs=2),
+            'infinite=True: must be False with train_cfg.max_epochs',
+        ),
     ],
 )
 def test_a_sampler_for_the_other_loop(photos, tmp_path, options, message):

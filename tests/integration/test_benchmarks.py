@@ -38,16 +38,17 @@ def test_pretrain():
         *('--arch', 'deit-tiny', '--img-size', 32, '--batch-size', 2),
         *('--steps', 1, '--no-compile', '--device', 'cpu'),
     )
-    table = rows(output, 8)
-    assert {'literal', 'plain', '+ fused AdamW, 2 groups'} <= set(table)
-    losses = [float(row[-1]) for name, row in table.items() if name != 'form']
-    # One step in every form: they differ by bfloat16's rounding.
-    assert max(losses) - min(losses) < 1e-2 * losses[0]
-    assert float(table['literal'][4]) > 0  # memory
-    # In bfloat16 on a CPU the plain form of attention is chosen.
-    assert table['+ fused attention'][5] == 'plain lines'
-    assert table['literal'][5] == 'eager, masked'
-    assert re.search(r'[\d.]+ TFLOP/s', output)
+    [row] = [
+        [cell.strip() for cell in line.strip('| ').split(' | ')]
+        for line in output.splitlines()
+        if line.startswith('| deit-tiny/16 | 32 | 2 | bfloat16 |')
+    ]
+    # Without compiling two cells are empty. That all forms compute the same
+    # loss is looked at by the tool itself.
+    literal, ours, ratio = map(float, row[4:7])
+    assert ratio == pytest.approx(ours / literal, rel=0.05)
+    assert row[7:9] == ['', ''] and 0 < float(row[9].rstrip('%')) <= 100
+    assert all(float(cell) > 0 for cell in row[10:])
 
 
 def test_methods():
@@ -70,7 +71,7 @@ def test_pretrain_sweep(tmp_path):
         *('--steps', 1, '--sweep', '--device', 'cpu', '--out', tmp_path),
     )
     assert (tmp_path / 'sweep.png').stat().st_size > 10_000
-    settings = re.findall(r'^\| (\d+) \| (\d+) \| saim_mm', output, re.M)
+    settings = re.findall(r'^\| [\w-]+/16 \| (\d+) \| (\d+) \|', output, re.M)
     assert settings == [('16', '1'), ('32', '1'), ('64', '1'), ('16', '4')]
 
 
