@@ -13,7 +13,7 @@ from torch.utils.data import get_worker_info
 
 from ..utils.check import check_arg, check_within_root
 from ..utils.seed import seed_cpu, temp_seed
-from .images import EXTENSIONS
+from .images import EXTENSIONS, in_a_line, walk
 from .sampler import SeededIndex
 
 
@@ -122,12 +122,21 @@ class UnlabelledImages(CustomDataset):
                 f'(train_dataloader.dataset.{name} in the config)'
             )
         try:
-            return super()._find_samples()
-        except RuntimeError as error:
+            if '://' in self.img_prefix:
+                return super()._find_samples()
+        except RuntimeError:
+            found = []
+        else:
+            # MMEngine stops at links that have no end.
+            files = walk(self.img_prefix)
+            start = len(osp.join(self.img_prefix, ''))
+            found = sorted(x[start:] for x in files if self.is_valid_file(x))
+        if not found:
             raise ValueError(
                 f'{field}: must hold at least one image, with a name that '
                 f'ends in one of {sorted(self.extensions)}'
-            ) from error
+            )
+        return found
 
     def __getitem__(self, idx: int) -> dict:
         """Load and transform an image, or another if it cannot be read.
@@ -196,7 +205,8 @@ class UnlabelledImages(CustomDataset):
         if self.unreadable[idx]:
             return  # another process has just named it
         self.unreadable[idx] = 1
-        reason, number = str(error).strip(), int(self.unreadable.sum())
+        path, reason = in_a_line(path), in_a_line(str(error).strip())
+        number = int(self.unreadable.sum())
         print_log(
             f'unreadable image, skipped: {path} ({reason}); {number} of '
             f'{len(self)} so far',
@@ -222,7 +232,9 @@ class UnlabelledImages(CustomDataset):
             )
 
     def _write_report(self, path: str, reason: str) -> None:
-        known = self.report.read_text() if self.report.exists() else ''
+        known = ''
+        if self.report.exists():
+            known = self.report.read_text(encoding='utf-8')
         if f'{path}\t' not in known:
-            with open(self.report, 'a') as file:
+            with open(self.report, 'a', encoding='utf-8') as file:
                 file.write(f'{path}\t{reason}\n')

@@ -4,6 +4,7 @@ import io
 import os
 import time
 import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -30,10 +31,49 @@ MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 
 
+def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[str]:
+    """Every file in a folder and its sub-folders, but hidden ones.
+
+    Links to folders are followed, but into one that they lie in; what is
+    neither folder nor file (a pipe, a link to itself) is for who reads it.
+
+    Args:
+        folder: The folder.
+        above: The real paths of those that it lies in.
+
+    Yields:
+        Paths that begin with ``folder``.
+    """
+    real = os.path.realpath(folder)
+    if real in above:
+        return
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            try:
+                is_folder = entry.is_dir()
+            except OSError:  # a link to itself
+                is_folder = False
+            if is_folder:
+                yield from walk(entry.path, (*above, real))
+            elif not entry.name.startswith('.'):
+                yield entry.path
+
+
 def find_images(folder: Path) -> list[Path]:
     """The images in a folder and its sub-folders, by their names, sorted."""
-    return sorted(
-        path for path in folder.rglob('*') if path.suffix.lower() in EXTENSIONS
+    paths = map(Path, walk(folder))
+    return sorted(path for path in paths if path.suffix.lower() in EXTENSIONS)
+
+
+def in_a_line(text: str) -> str:
+    """Text for a line of a log, whatever a file is called.
+
+    Line breaks and what is not UTF-8 are written as Python's escapes.
+    """
+    text = text.encode('utf-8', 'backslashreplace').decode()
+    return ''.join(
+        c if c.isprintable() else c.encode('unicode_escape').decode()
+        for c in text
     )
 
 

@@ -180,3 +180,32 @@ def test_a_stand_in_is_the_same_the_second_time(images):
     first, second = (data[SeededIndex(broken, (3, 4))] for _ in range(2))
     assert first['img_path'] == second['img_path']
     assert np.array_equal(first['img'], second['img'])
+
+
+def test_links_without_an_end_and_names_of_any_bytes(images, tmp_path):
+    """A training over them; each is named once, in a line of its own."""
+    good = len(list(images.iterdir()))
+    (images / 'self.jpg').symlink_to('self.jpg')
+    (images / 'gone.jpg').symlink_to('nowhere.jpg')
+    (images / 'up').symlink_to('..')  # this folder is in there
+    for name, other in (('a', 'b'), ('b', 'a')):
+        (images / name).mkdir()
+        (images / name / 'other').symlink_to(images / other)
+    forged = b'x.jpg\tfine\n/etc/passwd \xff.jpg'
+    Path(os.fsdecode(os.fsencode(images) + b'/' + forged)).parent.mkdir(
+        parents=True
+    )
+    Path(os.fsdecode(os.fsencode(images) + b'/' + forged)).write_bytes(b'no')
+    cfg = config(images, tmp_path / 'run', epochs=2)
+    cfg.train_dataloader.dataset.max_corrupt_ratio = 1.0
+    cfg.train_dataloader.drop_last = False
+    dataset = train(cfg).train_dataloader.dataset
+    assert len(dataset) == good + 3
+    lines = (tmp_path / 'run/unreadable_files.txt').read_text().splitlines()
+    names = sorted(line.split('\t')[0] for line in lines)
+    assert names == [
+        str(images / 'gone.jpg'),
+        str(images / 'self.jpg'),
+        str(images) + r'/x.jpg\tfine\n/etc/passwd \udcff.jpg',
+    ]
+    assert all(len(line.split('\t')) == 2 for line in lines)
