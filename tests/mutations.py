@@ -175,9 +175,12 @@ def wrong_value(kind: str, value: Any, rng: random.Random) -> Any:
 def is_word(node: dict, key: str, values: dict) -> bool:
     """Whether a text is one of the words that code knows.
 
-    Any other text may be a path, or a prefix of names in a file.
+    Any other text may be a path, or a prefix of names in a file; and a name
+    is what anybody calls a thing.
     """
     value = node[key]
+    if key == 'name':
+        return False
     if key == 'type' or not isinstance(value, str):
         return True
     cls = class_of(node, values)

@@ -179,6 +179,13 @@ LITERAL = [
     (PRETRAIN, 'batch_size', 4, "'train_dataloader.batch_size'"),
     (PRETRAIN, 'train_dataloader.num_workers', 0, 'persistent_workers'),
     (PRETRAIN, 'visualizer.vis_backends', {'a': 1}, 'list[dict]'),
+    (PRETRAIN, 'model.neck', {'a': 1, '_delete_': True}, 'must have a type'),
+    (
+        SEGMENT,
+        'val_dataloader.dataset.metainfo',
+        dict(classes='nonesuch'),
+        'must be a list of names',
+    ),
 ]
 
 

@@ -9,6 +9,7 @@ import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import mmengine.registry as engine
@@ -183,10 +184,28 @@ def check_together(node: Mapping, cls: type | None, place: Place) -> None:
             if f'self.{part}(' in source or f'self.{part}.' in source:
                 if f'with_{part}' not in source:  # it would ask
                     refuse(f'model.{part}', None, f'{cls.__name__} needs one')
+    for part in ('backbone', 'neck', 'head') if place.path == 'model' else ():
+        if isinstance(node.get(part), Mapping) and 'type' not in node[part]:
+            refuse(f'model.{part}', node[part], 'must have a type, its class')
+    classes = node.get('classes') if place.name == 'metainfo' else None
+    if isinstance(classes, str) and not Path(classes).is_file():
+        refuse(
+            f'{place.path}.classes',
+            classes,
+            'must be a list of names, or a file with one in each line',
+        )
     name = getattr(cls, '__name__', '')
     if name == 'Resize':
         if node.get('scale') is node.get('scale_factor') is None:
             refuse(f'{place.path}.scale', None, 'set it, or scale_factor')
+    if name == 'AnchorGenerator':
+        for field in ('ratios', 'strides'):
+            if node.get(field, ()) is None:
+                refuse(f'{place.path}.{field}', None, 'must be given')
+        if node.get('scales') is node.get('octave_base_scale') is None:
+            refuse(
+                f'{place.path}.scales', None, 'set it, or octave_base_scale'
+            )
     if name == 'RandomResize' and node.get('ratio_range') is None:
         scale = node.get('scale')
         if is_number(scale) or all(map(is_number, scale or ())):
@@ -208,7 +227,7 @@ def check_together(node: Mapping, cls: type | None, place: Place) -> None:
 def class_of(node: Mapping, place: Place) -> type | None:
     """The class that a dict is built with; None if it is free."""
     kind = node.get('type', DEFAULT_TYPES.get(place.path))
-    if kind is None and 'type' in node:
+    if 'type' in node and not (isinstance(kind, str) or callable(kind)):
         refuse(f'{place.path}.type', kind, 'must be the name of a class')
     if place.name in PLAIN_TYPES:
         kinds = PLAIN_TYPES[place.name]
