@@ -17,6 +17,7 @@ import tempfile
 from pathlib import Path
 
 import mmengine.config.config
+import numpy as np
 import torch
 import yapf.yapflib.yapf_api
 from mmengine.config import Config
@@ -163,6 +164,19 @@ def saim(**changes):
 
 
 TINY = dict(embed_dims=24, num_layers=4, num_heads=3, feedforward_channels=48)
+
+
+def bright_and_dark(folder, number, height, width):
+    """Write two classes of small images, which their pixels tell apart."""
+    random = np.random.default_rng(0)
+    for label, name in enumerate(('bright', 'dark')):
+        (folder / name).mkdir()
+        for count in range(number):
+            pixels = random.integers(0, 60, (height, width, 3))
+            pixels += 190 * (1 - label)
+            image = Image.fromarray(pixels.astype(np.uint8))
+            image.save(folder / name / f'{count:02}.png')
+    return folder
 
 
 def tiles(folder, size=80):

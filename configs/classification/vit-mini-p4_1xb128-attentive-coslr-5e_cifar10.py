@@ -1,17 +1,9 @@
-# Attentive probing (AIM) on CIFAR-10 on two CPU cores.
-_base_ = ['vit-mini-p4_1xb128-linear-coslr-5e_cifar10.py']
+# Attentive probing (AIM) on CIFAR-10 on two CPU cores: of the last block.
+_base_ = ['vit-mini-p4_1xb128-efficient-coslr-5e_cifar10.py']
 
 model = dict(
-    backbone=dict(out_type='raw'),
     neck=[
         dict(type='AttentivePooling', embed_dims=96, num_heads=3),
         dict(type='ClsBatchNormNeck', input_features=96),
     ],
-)
-# The queries start at a fiftieth of the tokens' size.
-optim_wrapper = dict(
-    _delete_=True,
-    type='BFloat16OptimWrapper',
-    optimizer=dict(type='AdamW', lr=1e-3, weight_decay=0.0),
-    paramwise_cfg=dict(custom_keys={'neck.0.query': dict(lr_mult=10)}),
 )

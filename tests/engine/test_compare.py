@@ -6,8 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from helpers import call
-from PIL import Image
+from helpers import bright_and_dark, call
 from scipy import stats
 
 from saim_mm.datasets.folders import choose_fraction
@@ -81,17 +80,7 @@ def test_fractions(seed):
 
 @pytest.fixture(scope='module')
 def classes(tmp_path_factory):
-    """Two classes: dark images and bright ones, of which pixels tell."""
-    folder = tmp_path_factory.mktemp('compare')
-    random = np.random.default_rng(0)
-    for label, name in enumerate(('bright', 'dark')):
-        (folder / name).mkdir()
-        for number in range(10):
-            pixels = random.integers(0, 60, (20, 20, 3)) + 190 * (1 - label)
-            Image.fromarray(pixels.astype(np.uint8)).save(
-                folder / name / f'{number:02}.png'
-            )
-    return folder
+    return bright_and_dark(tmp_path_factory.mktemp('compare'), 10, 20, 20)
 
 
 OPTIONS = {

@@ -13,7 +13,7 @@ import time
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, call, weights
+from helpers import ROOT, bright_and_dark, call, weights
 from mmengine.config import Config
 from PIL import Image
 from safetensors import safe_open
@@ -26,16 +26,7 @@ SAIM = (sys.executable, '-m', 'saim_mm.cli')
 
 @pytest.fixture(scope='module')
 def classes(tmp_path_factory):
-    """Two classes of 12 small images: dark ones and bright ones."""
-    folder = tmp_path_factory.mktemp('classes')
-    random = np.random.default_rng(0)
-    for label, name in enumerate(('bright', 'dark')):
-        (folder / name).mkdir()
-        for number in range(12):
-            pixels = random.integers(0, 60, (28, 30, 3)) + 190 * (1 - label)
-            image = Image.fromarray(pixels.astype(np.uint8))
-            image.save(folder / name / f'{number:02}.png')
-    return folder
+    return bright_and_dark(tmp_path_factory.mktemp('classes'), 12, 28, 30)
 
 
 def saim(*words, folder):
