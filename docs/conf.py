@@ -25,7 +25,7 @@ exclude_patterns = ['_build', 'zoo_table.md']
 myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
-autodoc_typehints = 'none'  # the docstrings have them
+autodoc_typehints = 'description'
 # Base classes of the toolboxes document themselves in their own format.
 autodoc_inherit_docstrings = False
 

@@ -36,7 +36,7 @@ def list_models() -> list[str]:
     """Names that :func:`get_model` knows.
 
     Returns:
-        list[str]: The names.
+        The names.
     """
     return sorted(MODELS)
 
@@ -47,16 +47,15 @@ def get_model(
     """Build a backbone, with weights of this package or of others.
 
     Args:
-        name (str): One of :func:`list_models`.
-        pretrained (str | Path, optional): A checkpoint of any of the formats
-            of :mod:`saim_mm.checkpoint.formats`, ``.pth`` or
-            ``.safetensors``. Defaults to None: initialised as for
-            pre-training.
+        name: One of :func:`list_models`.
+        pretrained: A checkpoint of any of the formats of
+            :mod:`saim_mm.checkpoint.formats`, ``.pth`` or ``.safetensors``.
+            Defaults to None: initialised as for pre-training.
         **kwargs: Other arguments of :class:`~saim_mm.SAIMViT`, such as
             ``img_size`` or ``out_type``.
 
     Returns:
-        SAIMViT: In evaluation mode.
+        In evaluation mode.
 
     Raises:
         ValueError: If there is no such model, or the checkpoint has not
@@ -79,10 +78,9 @@ class FeatureExtractor:
     normalised as in pre-training.
 
     Args:
-        model (str | SAIMViT): A name of :func:`list_models`, or a backbone.
-        pretrained (str | Path, optional): As for :func:`get_model`. Defaults
-            to None: the weights that the model has.
-        device (str | torch.device): Defaults to 'cpu'.
+        model: A name of :func:`list_models`, or a backbone.
+        pretrained: As for :func:`get_model`. Defaults to None: the weights
+            that the model has.
         **kwargs: As for :func:`get_model`, with a name.
 
     Raises:
@@ -142,25 +140,23 @@ class FeatureExtractor:
         """Extract features.
 
         Args:
-            inputs (str | Path | Image | ndarray | Sequence): A file, a folder
-                (its images, sorted by name, without its sub-folders), a PIL
-                image, an array as ``mmcv.imread`` gives it (uint8, (height,
-                width, 3), BGR), or a list of files, PIL images and arrays.
-            out_type (str): 'cls_token' (N, C); 'avg_featmap', the mean over
-                the patches, (N, C); 'featmap' (N, C, rows, columns); or 'raw',
-                class token and patches, (N, L + 1, C). Defaults to
-                'cls_token'.
-            layer (int): Block, from 0, or from the end with -1. The final norm
-                follows the last. Defaults to -1.
-            batch_size (int): Images at a time. Defaults to 32.
-            readout (str | dict | nn.Module, optional): One of the
-                :mod:`~saim_mm.evaluation.readouts`, in place of ``out_type``
-                and ``layer``: 'cls_token', 'patch_mean', a config as
-                ``dict(type='PatchMean', num_blocks=6)``, or a trained module.
-                Gives (N, C). Defaults to None.
+            inputs: A file, a folder (its images, sorted by name, without its
+                sub-folders), a PIL image, an array as ``mmcv.imread`` gives it
+                (uint8, (height, width, 3), BGR), or a list of files, PIL
+                images and arrays.
+            out_type: 'cls_token' (N, C); 'avg_featmap', the mean over the
+                patches, (N, C); 'featmap' (N, C, rows, columns); or 'raw',
+                class token and patches, (N, L + 1, C).
+            layer: Block, from 0, or from the end with -1. The final norm
+                follows the last.
+            batch_size: Images at a time.
+            readout: One of the :mod:`~saim_mm.evaluation.readouts`, in place
+                of ``out_type`` and ``layer``: 'cls_token', 'patch_mean', a
+                config as ``dict(type='PatchMean', num_blocks=6)``, or a
+                trained module. Gives (N, C).
 
         Returns:
-            Tensor: float32, on the CPU.
+            float32, on the CPU.
 
         Raises:
             ValueError: If ``out_type`` or ``layer`` does not exist, or an

@@ -36,7 +36,7 @@ def commit(path: Path) -> None:
     """Put what was written to :func:`tmp_path` in place, if power fails too.
 
     Args:
-        path (Path): The place. A file or folder that is there is replaced.
+        path: The place. A file or folder that is there is replaced.
     """
     part, old = tmp_path(path), backup_path(path)
     fsync(*part.iterdir() if part.is_dir() else (), part)
@@ -71,7 +71,7 @@ def writing(path: Path) -> Iterator[None]:
     """While a checkpoint is written, by all processes.
 
     Args:
-        path (Path): Its place.
+        path: Its place.
 
     Raises:
         OSError: If it was not written. What there is of it is removed.
@@ -92,8 +92,7 @@ def atomic_write(path: Path, content: bytes) -> None:
     """Write a file, whole or not at all.
 
     Args:
-        path (Path): The file.
-        content (bytes): Its content.
+        content: Its content.
     """
     tmp_path(path).write_bytes(content)
     commit(path)

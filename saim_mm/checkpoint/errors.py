@@ -31,7 +31,7 @@ def errors_named(name: str) -> Iterator[None]:
     """While a checkpoint is read: what breaks on it names it.
 
     Args:
-        name (str): What errors call it.
+        name: What errors call it.
 
     Raises:
         CheckpointError: If it is damaged, or refused.

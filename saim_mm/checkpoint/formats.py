@@ -140,13 +140,12 @@ def to_format(state_dict: dict[str, Tensor], format: str) -> dict[str, Tensor]:
     """Rename weights of this package (or mmpretrain) for other code.
 
     Args:
-        state_dict (dict[str, Tensor]): Of :class:`~saim_mm.SAIM`, of an
-            ``ImageClassifier`` with a :class:`~saim_mm.SAIMViT`, or of a
-            backbone alone.
-        format (str): One of :data:`FORMATS`.
+        state_dict: Of :class:`~saim_mm.SAIM`, of an ``ImageClassifier`` with a
+            :class:`~saim_mm.SAIMViT`, or of a backbone alone.
+        format: One of :data:`FORMATS`.
 
     Returns:
-        dict[str, Tensor]: What the format has names for; decoder and
+        What the format has names for; decoder and
         prediction head stay behind unless it is the authors' or SemAIM's, and
         the moving average always.
 
@@ -184,9 +183,9 @@ def from_format(
     """Rename the weights of other code; the inverse of :func:`to_format`.
 
     Args:
-        state_dict (dict[str, Tensor]): The weights, or anything else by
-            parameter, such as gradients.
-        format (str): One of :data:`FORMATS`.
+        state_dict: The weights, or anything else by parameter, such as
+            gradients.
+        format: One of :data:`FORMATS`.
 
     Returns:
         dict[str, Tensor]: For :class:`~saim_mm.SAIM` if they come from
@@ -259,9 +258,6 @@ def _with_vit(state_dict: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def detect_format(state_dict: dict[str, Tensor]) -> str:
     """Which format weights are in.
-
-    Args:
-        state_dict (dict[str, Tensor]): The weights.
 
     Returns:
         str: One of :data:`FORMATS`, or ``'mmpretrain'``.

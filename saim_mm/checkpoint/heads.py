@@ -41,10 +41,10 @@ def read_literals(text: str) -> dict[str, Any]:
     """Read the assignments of a config's text, without executing it.
 
     Args:
-        text (str): As ``Config.pretty_text``: dicts, lists and constants.
+        text: As ``Config.pretty_text``: dicts, lists and constants.
 
     Returns:
-        dict[str, Any]: By name. None stands for what is none of these.
+        By name. None stands for what is none of these.
 
     Raises:
         ValueError: If it is a program rather.
@@ -102,11 +102,11 @@ def class_counts(config: Any, path: str = 'model') -> dict[str, int]:
     """The numbers of classes in a config.
 
     Args:
-        config (dict | list): Of a model, or a part of it.
-        path (str): Its place. Defaults to 'model'.
+        config: Of a model, or a part of it.
+        path: Its place.
 
     Returns:
-        dict[str, int]: By their places, as ``--cfg-options`` take them.
+        By their places, as ``--cfg-options`` take them.
     """
     counts = {}
     parts = (
@@ -127,10 +127,6 @@ def class_counts(config: Any, path: str = 'model') -> dict[str, int]:
 
 def other_class_counts(cfg: Config, filename: str | Path) -> dict[str, int]:
     """What a checkpoint's own config says other than a config.
-
-    Args:
-        cfg (Config): The config.
-        filename (str | Path): The checkpoint.
 
     Returns:
         dict[str, int]: As :func:`class_counts`, of places that both have.
@@ -162,10 +158,9 @@ def check_heads(
     """Refuse a checkpoint that lacks weights which a config's model has.
 
     Args:
-        cfg (Config): With ``model`` and ``default_scope``.
-        filename (str | Path): The checkpoint.
-        model (nn.Module, optional): That of the config, into which the weights
-            are loaded. Defaults to None: one is built.
+        cfg: With ``model`` and ``default_scope``.
+        model: That of the config, into which the weights are loaded. Defaults
+            to None: one is built.
 
     Raises:
         ValueError: If some are missing or of another size, with the
@@ -205,13 +200,11 @@ def fit_heads(
     """Give a config the numbers of classes that a checkpoint has.
 
     Args:
-        cfg (Config): Changed in place.
-        filename (str | Path): The checkpoint.
-        given (Container[str]): Places that stay as they are. Defaults to
-            none.
+        cfg: Changed in place.
+        given: Places that stay as they are. Defaults to none.
 
     Returns:
-        dict[str, int]: What was changed, as :func:`class_counts`.
+        What was changed, as :func:`class_counts`.
 
     Raises:
         OSError: If the checkpoint cannot be read.

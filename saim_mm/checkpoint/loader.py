@@ -44,13 +44,13 @@ def load_from_local(
     """Load a checkpoint; MMEngine does so for every path through this.
 
     Args:
-        filename (str | Path): A file, the folder of a sharded checkpoint,
-            ``saim_mm://NAME`` for weights of :mod:`saim_mm.checkpoint.zoo`,
-            an address, or ``torchvision://NAME`` or ``open-mmlab://NAME``.
-        map_location: As for :func:`~.safe_load.load_plain`. Defaults to None.
+        filename: A file, the folder of a sharded checkpoint,
+            ``saim_mm://NAME`` for weights of :mod:`saim_mm.checkpoint.zoo`, an
+            address, or ``torchvision://NAME`` or ``open-mmlab://NAME``.
+        map_location: As for :func:`~.safe_load.load_plain`.
 
     Returns:
-        dict: Plain data and tensors, as :func:`~.safe_load.load_plain` says.
+        Plain data and tensors, as :func:`~.safe_load.load_plain` says.
         What others keep under ``model`` stands under ``state_dict``, where
         MMEngine looks (at the top it would find no weights, and go on).
 
@@ -99,10 +99,10 @@ def find(filename: str | Path) -> Path:
     """The file of a checkpoint, which is downloaded if it is elsewhere.
 
     Args:
-        filename (str | Path): As for :func:`load_from_local`.
+        filename: As for :func:`load_from_local`.
 
     Returns:
-        Path: The file. It may not exist, if it is a path.
+        The file. It may not exist, if it is a path.
 
     Raises:
         OSError: If it cannot be downloaded.
@@ -125,10 +125,10 @@ def download(address: str) -> Path:
     """Download a file, once on each machine.
 
     Args:
-        address (str): Of http or https.
+        address: Of http or https.
 
     Returns:
-        Path: Where it is kept, in the folder of ``torch.hub``, by a name that
+        Where it is kept, in the folder of ``torch.hub``, by a name that
         depends on the whole address.
 
     Raises:
@@ -189,11 +189,11 @@ def load_state_dict(filename: str | Path) -> dict[str, Tensor]:
     """The weights in a checkpoint.
 
     Args:
-        filename (str | Path): As for :func:`load_from_local`; the weights at
-            its top or under ``state_dict`` or ``model``.
+        filename: As for :func:`load_from_local`; the weights at its top or
+            under ``state_dict`` or ``model``.
 
     Returns:
-        dict[str, Tensor]: On the CPU, without the ``module.`` that wrappers
+        On the CPU, without the ``module.`` that wrappers
         of distributed training put before all names.
 
     Raises:
@@ -228,11 +228,9 @@ def save_state_dict(
     """Write weights, whole or not at all, with checksums.
 
     Args:
-        weights (dict[str, Tensor]): The weights.
-        filename (str | Path): ``.safetensors``, or anything else for a
-            PyTorch checkpoint. Its folder is made.
-        key (str, optional): Under which they stand in a PyTorch checkpoint;
-            None for its top. Defaults to 'state_dict'.
+        filename: ``.safetensors``, or anything else for a PyTorch checkpoint.
+            Its folder is made.
+        key: Under which they stand in a PyTorch checkpoint; None for its top.
     """
     path = Path(filename)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -200,7 +200,7 @@ def read_pickle(file: BytesIO) -> Any:
     """Read one pickle, to its end.
 
     Args:
-        file (BytesIO): What stands behind the pickle is left to read.
+        file: What stands behind the pickle is left to read.
 
     Returns:
         A tree of Python's plain types, :class:`Name`, :class:`Instance` and

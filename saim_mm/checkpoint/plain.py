@@ -48,14 +48,14 @@ def to_plain(checkpoint: dict) -> dict:
     """Make a checkpoint one of plain data and tensors.
 
     Args:
-        checkpoint (dict): As MMEngine's runner makes it. Changed in place:
-            the logs of ``message_hub`` become dicts of ``log_history``,
+        checkpoint: As MMEngine's runner makes it. Changed in place: the logs
+            of ``message_hub`` become dicts of ``log_history``,
             ``count_history`` and ``max_length``; numbers and arrays of NumPy
             numbers and tensors; paths texts. What has no such form is left
             out, and the log says so.
 
     Returns:
-        dict: The same.
+        The same.
     """
     plain = {
         key: _to_plain(value, key)
@@ -128,10 +128,10 @@ def restore_logs(checkpoint: dict) -> dict:
     """Give MMEngine back the logs that :func:`to_plain` made plain.
 
     Args:
-        checkpoint (dict): Changed in place.
+        checkpoint: Changed in place.
 
     Returns:
-        dict: The same.
+        The same.
     """
     hub = checkpoint.get('message_hub') or {}
     for name, log in hub.get('log_scalars', {}).items():
@@ -148,7 +148,7 @@ def rebuild_state(checkpoint: Any, folder: Path) -> Any:
 
     Args:
         checkpoint: A plain tree. Changed in place, if it is a dict.
-        folder (Path): Where the checkpoint is.
+        folder: Where the checkpoint is.
 
     Returns:
         The same, but that ``meta`` and ``message_hub`` have numbers, and the

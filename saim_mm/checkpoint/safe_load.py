@@ -30,11 +30,10 @@ def load_plain(
     that this package wrote) is an error.
 
     Args:
-        path (Path): The file, or folder.
-        map_location (str | torch.device | None): Where tensors go; anything
-            else that :func:`torch.load` takes means the CPU. Defaults to
-            None, the CPU.
-        name (str, optional): What errors call it. Defaults to None, the path.
+        path: The file, or folder.
+        map_location: Where tensors go; anything else that :func:`torch.load`
+            takes means the CPU. Defaults to None, the CPU.
+        name: What errors call it. Defaults to None, the path.
 
     Returns:
         A tree of dict, list, tuple, str, int, float, bool, None and Tensor;
@@ -130,10 +129,10 @@ def checksum(weights: dict[str, Tensor]) -> str:
     """SHA-256 of weights by name.
 
     Args:
-        weights (dict[str, Tensor]): On the CPU.
+        weights: On the CPU.
 
     Returns:
-        str: In hexadecimal digits.
+        In hexadecimal digits.
     """
     digest = hashlib.sha256()
     for name, value in sorted(weights.items()):

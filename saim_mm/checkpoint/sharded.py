@@ -26,10 +26,10 @@ def flatten_tensors(checkpoint: Mapping) -> dict[str, Tensor]:
     """The tensors of a checkpoint's weights and optimiser.
 
     Args:
-        checkpoint (Mapping): As MMEngine's runner makes it.
+        checkpoint: As MMEngine's runner makes it.
 
     Returns:
-        dict[str, Tensor]: By names as ``state_dict.NAME`` and
+        By names as ``state_dict.NAME`` and
         ``optimizer.0.exp_avg``, of the first parameter.
     """
     named = {f'state_dict.{k}': v for k, v in checkpoint['state_dict'].items()}
@@ -45,7 +45,7 @@ def strip_tensors(checkpoint: dict) -> None:
     """Take out of a checkpoint what :func:`flatten_tensors` finds.
 
     Args:
-        checkpoint (dict): Changed in place; it keeps their ``shapes``.
+        checkpoint: Changed in place; it keeps their ``shapes``.
     """
     named = flatten_tensors(checkpoint)
     checkpoint['shapes'] = {k: tuple(v.shape) for k, v in named.items()}
@@ -58,8 +58,8 @@ def write_tensors(checkpoint: Mapping, folder: Path) -> None:
     """Write the tensors of a checkpoint, each process its part.
 
     Args:
-        checkpoint (Mapping): ``state_dict`` and ``optimizer``.
-        folder (Path): Made anew.
+        checkpoint: ``state_dict`` and ``optimizer``.
+        folder: Made anew.
     """
     from torch.distributed.checkpoint import save
     from torch.distributed.checkpoint.hf_storage import (
@@ -93,10 +93,10 @@ def load_folder(folder: Path) -> dict:
     """Load a sharded checkpoint as an ordinary one.
 
     Args:
-        folder (Path): The checkpoint, of any number of processes.
+        folder: The checkpoint, of any number of processes.
 
     Returns:
-        dict: With whole tensors, on the CPU.
+        With whole tensors, on the CPU.
 
     Raises:
         ValueError: If it is no such checkpoint, or parts are missing or

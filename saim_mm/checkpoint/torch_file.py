@@ -30,9 +30,6 @@ MAGIC_NUMBER, PROTOCOL_VERSION = 0x1950A86A20F9469CFC6C, 1001
 def read_torch(path: Path) -> Any:
     """Read a PyTorch checkpoint.
 
-    Args:
-        path (Path): The file.
-
     Returns:
         A tree of dict, list, tuple, str, int, float, bool, None and Tensor,
         on the CPU.

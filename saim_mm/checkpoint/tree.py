@@ -149,8 +149,8 @@ class TreeBuilder:
     """Makes a plain tree of what a pickle says.
 
     Args:
-        length (int): Of the pickle, in bytes.
-        read (Callable): Gives the numbers of a storage, (N,).
+        length: Of the pickle, in bytes.
+        read: Gives the numbers of a storage, (N,).
     """
 
     def __init__(self, length: int, read: Callable[[Storage], Tensor]) -> None:

@@ -23,7 +23,7 @@ def read_weights(filename: str | Path) -> dict[str, Tensor]:
     """Read weights of any format, under this package's names.
 
     Args:
-        filename (str | Path): As for :func:`~.loader.load_from_local`.
+        filename: As for :func:`~.loader.load_from_local`.
 
     Returns:
         dict[str, Tensor]: As :func:`~.formats.from_format`; if they are of
@@ -58,13 +58,13 @@ def load_backbone_weights(
     Decoders and heads are left out, and the log says so.
 
     Args:
-        backbone (nn.Module): Such as a :class:`~saim_mm.SAIMViT`.
-        filename (str | Path): As for :func:`~.loader.load_from_local`.
-        prefix (str, optional): Where the encoder stands in the checkpoint's
-            names, or in those that its format is given here. Defaults to
-            None: under 'backbone.' if anything is, else at the top.
-        new (tuple[str, ...]): Beginnings of the names of weights that stay as
-            they are, if the checkpoint lacks them. Defaults to none.
+        backbone: Such as a :class:`~saim_mm.SAIMViT`.
+        filename: As for :func:`~.loader.load_from_local`.
+        prefix: Where the encoder stands in the checkpoint's names, or in those
+            that its format is given here. Defaults to None: under 'backbone.'
+            if anything is, else at the top.
+        new: Beginnings of the names of weights that stay as they are, if the
+            checkpoint lacks them. Defaults to none.
 
     Raises:
         OSError: If the file cannot be read.
@@ -121,11 +121,11 @@ def load_weights(
     """Load all weights of a model.
 
     Args:
-        model (nn.Module): The model. A :class:`~saim_mm.SAIMViT`, or one in
-            it, says itself what it can do without.
-        weights (dict[str, Tensor]): By name.
-        field (str): What errors begin with.
-        allow_extra (bool): Whether some may be left over. Defaults to False.
+        model: The model. A :class:`~saim_mm.SAIMViT`, or one in it, says
+            itself what it can do without.
+        weights: By name.
+        field: What errors begin with.
+        allow_extra: Whether some may be left over.
 
     Raises:
         ValueError: If some are missing, left over, or of another size.
@@ -169,8 +169,8 @@ class PretrainedViT:
     anew if the checkpoint lacks it.
 
     Args:
-        checkpoint (str): As for :func:`load_backbone_weights`.
-        prefix (str, optional): As there. Defaults to None.
+        checkpoint: As for :func:`load_backbone_weights`.
+        prefix: As there.
         map_location: For MMEngine; weights go where the backbone is.
     """
 

@@ -25,7 +25,7 @@ def root() -> Path:
     """The folder of ``model-index.yml`` and ``configs``.
 
     Returns:
-        Path: ``.mim`` in an installed package, the checkout otherwise.
+        ``.mim`` in an installed package, the checkout otherwise.
     """
     installed = PACKAGE / '.mim'
     return installed if installed.is_dir() else PACKAGE.parent
@@ -35,7 +35,7 @@ def bundled() -> list[str]:
     """The models whose weights are in the package.
 
     Returns:
-        list[str]: Names of models, which are those of their configs.
+        Names of models, which are those of their configs.
     """
     return sorted(path.stem for path in WEIGHTS.glob('*.safetensors'))
 
@@ -43,11 +43,8 @@ def bundled() -> list[str]:
 def resolve(checkpoint: str | Path) -> Path:
     """The file of a checkpoint, which may be ``saim_mm://NAME``.
 
-    Args:
-        checkpoint (str | Path): The checkpoint.
-
     Returns:
-        Path: The file; it may not exist, unless it is one of the package.
+        The file; it may not exist, unless it is one of the package.
 
     Raises:
         ValueError: If the package has no weights of that name.

@@ -30,12 +30,11 @@ class UnlabelledImages(CustomDataset):
     in ``report``, counted, and replaced by another, chosen at random.
 
     Args:
-        data_root (str): The folder.
-        pipeline (Sequence[dict]): Transforms; the first loads the image.
-        extensions (Sequence[str]): File names that end so are images.
-            Defaults to the common ones.
-        max_corrupt_ratio (float): Share of files that may be unreadable; if
-            there are more, and more than ten, training stops. Defaults to 0.1.
+        pipeline: Transforms; the first loads the image.
+        extensions: File names that end so are images. Defaults to the common
+            ones.
+        max_corrupt_ratio: Share of files that may be unreadable; if there are
+            more, and more than ten, training stops.
         **kwargs: As for mmpretrain's
             :class:`~mmpretrain.datasets.CustomDataset`.
 
@@ -85,7 +84,7 @@ class UnlabelledImages(CustomDataset):
         """The files that loading processes are reading right now.
 
         Returns:
-            list[str]: Their paths; of a process that died, its last one.
+            Their paths; of a process that died, its last one.
         """
         return [
             self.get_data_info(index)['img_path']
@@ -97,7 +96,7 @@ class UnlabelledImages(CustomDataset):
         """List the images, of the folder or of ``ann_file``.
 
         Returns:
-            list[dict]: An image each.
+            An image each.
 
         Raises:
             ValueError: If ``ann_file`` names one outside of the folder.
@@ -142,12 +141,12 @@ class UnlabelledImages(CustomDataset):
         """Load and transform an image, or another if it cannot be read.
 
         Args:
-            idx (int): Index of the image; of a
+            idx: Index of the image; of a
                 :class:`~saim_mm.datasets.sampler.SeededIndex` the crop depends
                 on its key alone.
 
         Returns:
-            dict: What the pipeline returns.
+            What the pipeline returns.
         """
         if not isinstance(idx, SeededIndex):
             return super().__getitem__(idx)
@@ -176,10 +175,10 @@ class UnlabelledImages(CustomDataset):
         """Load and transform an image.
 
         Args:
-            idx (int): Index of the image.
+            idx: Index of the image.
 
         Returns:
-            dict | None: What the pipeline returns, or None if the file cannot
+            What the pipeline returns, or None if the file cannot
             be read; then MMEngine takes another image.
         """
         if self.unreadable[idx]:

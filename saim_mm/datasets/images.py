@@ -38,7 +38,6 @@ def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[str]:
     neither folder nor file (a pipe, a link to itself) is for who reads it.
 
     Args:
-        folder: The folder.
         above: The real paths of those that it lies in.
 
     Yields:
@@ -81,8 +80,8 @@ def read_file(path: str, backend_args: dict | None = None) -> bytes:
     """Read a file; once more if the storage fails.
 
     Args:
-        path (str): The file, a regular one, or an address of a file backend.
-        backend_args (dict, optional): Of MMEngine's file backend.
+        path: The file, a regular one, or an address of a file backend.
+        backend_args: Of MMEngine's file backend.
 
     Raises:
         OSError: If it cannot be read.
@@ -103,11 +102,10 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     """Read an image of any mode.
 
     Args:
-        image (str | Path | Image | ndarray): A file, a PIL image, or an array,
-            which is returned as it is.
+        image: A file, a PIL image, or an array, which is returned as it is.
 
     Returns:
-        ndarray: uint8, (height, width, 3), BGR.
+        uint8, (height, width, 3), BGR.
 
     Raises:
         ValueError: If it is not an image.
@@ -147,11 +145,8 @@ MAX_PIXELS = 2**28
 def jpeg_shape(content: bytes) -> tuple[int, int] | None:
     """Height and width of a JPEG as it is shown, from its header.
 
-    Args:
-        content (bytes): A file.
-
     Returns:
-        tuple[int, int] | None: None if it is no JPEG.
+        None if it is no JPEG.
 
     Raises:
         OSError: If the JPEG has no end.
@@ -178,8 +173,7 @@ def check_pixels(content: bytes, shape: tuple[int, int] | None) -> None:
     """Refuse an image that would fill the memory, before it is decoded.
 
     Args:
-        content (bytes): A file.
-        shape (tuple[int, int], optional): Its size, if it is known.
+        shape: Its size, if it is known.
 
     Raises:
         OSError: If it has more than ``MAX_PIXELS``.
@@ -204,11 +198,10 @@ def decode(content: bytes, flag: int) -> np.ndarray:
     """Decode an image with OpenCV.
 
     Args:
-        content (bytes): A file.
-        flag (int): How: one of OpenCV's ``IMREAD_*``.
+        flag: How: one of OpenCV's ``IMREAD_*``.
 
     Returns:
-        ndarray: uint8, (height, width, 3), BGR.
+        uint8, (height, width, 3), BGR.
 
     Raises:
         OSError: If OpenCV cannot.

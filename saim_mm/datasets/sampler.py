@@ -44,13 +44,10 @@ class ReproducibleSampler(Sampler):
     processes read ahead of it.
 
     Args:
-        dataset (Sized): The dataset.
-        shuffle (bool): Defaults to True.
-        seed (int, optional): The same in all processes. Defaults to None,
-            MMEngine's.
-        infinite (bool): Whether to go on after a pass, for training by
-            iterations. Defaults to False: a pass for each epoch, in which
-            every process gets the same number of images (some twice).
+        seed: The same in all processes. Defaults to None, MMEngine's.
+        infinite: Whether to go on after a pass, for training by iterations.
+            Defaults to False: a pass for each epoch, in which every process
+            gets the same number of images (some twice).
     """
 
     def __init__(
@@ -88,7 +85,7 @@ class ReproducibleSampler(Sampler):
         """Begin a pass, unless it is under way.
 
         Args:
-            epoch (int): Its number, from 0.
+            epoch: Its number, from 0.
         """
         if not self.infinite and epoch != self.epoch:
             self.epoch, self.consumed_samples = epoch, 0

@@ -38,15 +38,14 @@ class LoadRandomResizedCrop(RandomResizedCrop):
     width, 3), BGR), ``img_shape``, ``ori_shape``.
 
     Args:
-        scale (int | Sequence[int]): Side, or height and width, in pixels.
-        crop_ratio_range (tuple[float, float]): Area of the box as a share of
-            the image's. Defaults to (0.08, 1.0).
-        aspect_ratio_range (tuple[float, float]): Width by height of the box.
-            Defaults to (3 / 4, 4 / 3).
-        interpolation (str): 'bicubic' or 'bilinear'. Defaults to 'bicubic'.
-        reducing_gap (float): At least 1; as Pillow's argument of that name.
-            ``float('inf')`` always decodes at full size. Defaults to 2.
-        backend_args (dict, optional): Of MMEngine's file backend.
+        scale: Side, or height and width, in pixels.
+        crop_ratio_range: Area of the box as a share of the image's. Defaults
+            to (0.08, 1.0).
+        aspect_ratio_range: Width by height of the box.
+        interpolation: 'bicubic' or 'bilinear'.
+        reducing_gap: At least 1; as Pillow's argument of that name.
+            ``float('inf')`` always decodes at full size.
+        backend_args: Of MMEngine's file backend.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -87,10 +86,10 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         """Load and crop.
 
         Args:
-            results (dict): With ``img_path``.
+            results: With ``img_path``.
 
         Returns:
-            dict: With the keys added.
+            With the keys added.
         """
         content = read_file(results['img_path'], self.backend_args)
         shape = jpeg_shape(content)

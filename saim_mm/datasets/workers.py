@@ -22,10 +22,10 @@ def leave_signals_to_parent(loader: DataLoader) -> DataLoader:
     training could not save what it has.
 
     Args:
-        loader (DataLoader): Whose processes have not started. Changed.
+        loader: Whose processes have not started. Changed.
 
     Returns:
-        DataLoader: The same.
+        The same.
     """
     finished = torch.zeros(1).share_memory_()
     # (In processes of multiprocessing nothing of atexit is called.)
@@ -42,10 +42,10 @@ def worker_init_fn(
     """Start a loading process, which does not stop before its parent does.
 
     Args:
-        init (Callable, optional): What is called beside.
-        finished (Tensor): Shared; not 0 when the parent ends, which then sends
-            SIGTERM and waits.
-        worker (int): Its number.
+        init: What is called beside.
+        finished: Shared; not 0 when the parent ends, which then sends SIGTERM
+            and waits.
+        worker: Its number.
     """
 
     def stop_if_finished(*_) -> None:
@@ -64,7 +64,7 @@ def name_files_in_flight(get_dataset: Callable) -> Iterator[None]:
     """While a training runs: if a loading process dies, say what it read.
 
     Args:
-        get_dataset (Callable): Returns the dataset.
+        get_dataset: Returns the dataset.
 
     Raises:
         RuntimeError: PyTorch's, with the files that were being read.

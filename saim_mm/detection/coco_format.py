@@ -23,13 +23,11 @@ class COCOFormat(CocoDataset):
     or have no area are dropped and counted in the log.
 
     Args:
-        ann_file (str): Annotations in COCO's format, below ``data_root``.
-        data_root (str): Root of ``ann_file`` and of ``data_prefix``. Defaults
-            to ''.
-        metainfo (dict, optional): ``classes`` to use. Defaults to None, all.
-        lazy_init (bool): Whether to leave the file alone until
-            :meth:`full_init`, as mmdet's inferencers do, which take the
-            classes from the checkpoint. Defaults to False.
+        ann_file: Annotations in COCO's format, below ``data_root``.
+        data_root: Root of ``ann_file`` and of ``data_prefix``.
+        metainfo: ``classes`` to use. Defaults to None, all.
+        lazy_init: Whether to leave the file alone until :meth:`full_init`, as
+            mmdet's inferencers do, which take the classes from the checkpoint.
         **kwargs: As for mmdet's :class:`~mmdet.datasets.CocoDataset`.
 
     Raises:
@@ -82,11 +80,8 @@ class COCOFormat(CocoDataset):
     def read(self, path: Path) -> dict:
         """Read the annotation file.
 
-        Args:
-            path (Path): The file.
-
         Returns:
-            dict: Its content.
+            Its content.
 
         Raises:
             FileNotFoundError: If it is not there.
@@ -129,7 +124,7 @@ class COCOFormat(CocoDataset):
         """Load the annotations.
 
         Returns:
-            list[dict]: An image each.
+            An image each.
 
         Raises:
             FileNotFoundError: If one of a thousand images is missing.
@@ -161,10 +156,10 @@ class COCOFormat(CocoDataset):
         """Parse the annotations of an image.
 
         Args:
-            raw_data_info (dict): From the file.
+            raw_data_info: From the file.
 
         Returns:
-            dict: For the pipeline.
+            For the pipeline.
         """
         image = raw_data_info['raw_img_info']
         kept = []
@@ -192,7 +187,7 @@ class COCOFormat(CocoDataset):
         """Leave out images without boxes, if ``filter_cfg`` says so.
 
         Returns:
-            list[dict]: The images that stay.
+            The images that stay.
 
         Raises:
             ValueError: If none stays.

@@ -20,7 +20,7 @@ class MultiBlockFPN(FPN):
     by 4, 2, 1 and 1/2 and go into mmdet's FPN.
 
     Args:
-        in_channels (int): Channels C of the backbone's maps.
+        in_channels: Channels C of the backbone's maps.
         **kwargs: As for mmdet's :class:`~mmdet.models.FPN`.
     """
 
@@ -33,10 +33,10 @@ class MultiBlockFPN(FPN):
         """Build the levels.
 
         Args:
-            inputs (Sequence[Tensor]): Four maps of the backbone, (B, C, H, W).
+            inputs: Four maps of the backbone, (B, C, H, W).
 
         Returns:
-            tuple[Tensor, ...]: ``num_outs`` levels, (B, out_channels, ...),
+            ``num_outs`` levels, (B, out_channels, ...),
             the first of 4 H x 4 W; float32, or float64 if the maps are.
 
         Raises:

@@ -27,9 +27,6 @@ except ImportError:  # PyTorch < 2.6
 def check_fsdp(cfg: Config) -> None:
     """Refuse what fully sharded training cannot do.
 
-    Args:
-        cfg (Config): The config.
-
     Raises:
         ValueError: Naming what does not go together with ``fsdp``.
     """
@@ -81,11 +78,10 @@ def shard(model: nn.Module) -> nn.Module:
     what is between them is another.
 
     Args:
-        model (nn.Module): With its weights, the same in all processes.
-            Changed in place.
+        model: With its weights, the same in all processes. Changed in place.
 
     Returns:
-        nn.Module: The model. Its parameters are ``DTensor``.
+        The model. Its parameters are ``DTensor``.
     """
     mesh = torch.distributed.init_device_mesh(
         get_device(), (get_world_size(),)
@@ -109,9 +105,9 @@ def distribute_state_dict(
     """Cut the tensors of an ordinary checkpoint as those of a sharded model.
 
     Args:
-        checkpoint (dict): Changed in place.
-        model (nn.Module): The sharded model.
-        optimizer (torch.optim.Optimizer, optional): Its optimiser.
+        checkpoint: Changed in place.
+        model: The sharded model.
+        optimizer: Its optimiser.
     """
     from torch.distributed.tensor import DTensor, distribute_tensor
 

@@ -30,7 +30,7 @@ class BFloat16OptimWrapper(OptimWrapper):
         """Forward passes in here are in bfloat16.
 
         Args:
-            model (nn.Module): The model in training.
+            model: The model in training.
         """
         with super().optim_context(model), autocast(dtype=torch.bfloat16):
             yield
@@ -52,9 +52,8 @@ class MergedOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Add the parameters of a module to the groups.
 
         Args:
-            params (list[dict]): The groups, changed in place.
-            module (nn.Module): The module.
-            prefix (str): Its name in the model. Defaults to '', the model.
+            params: The groups, changed in place.
+            prefix: Its name in the model. Defaults to '', the model.
             **kwargs: As for the default constructor.
         """
         super().add_params(params, module, prefix=prefix, **kwargs)
@@ -92,9 +91,8 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
         """Add the parameters of a module to the groups.
 
         Args:
-            params (list[dict]): The groups, changed in place.
-            module (nn.Module): The module.
-            prefix (str): Its name in the model. Defaults to '', the model.
+            params: The groups, changed in place.
+            prefix: Its name in the model. Defaults to '', the model.
             **kwargs: As for the default constructor.
         """
         super().add_params(params, module, prefix=prefix, **kwargs)
@@ -117,10 +115,10 @@ def merge_groups(groups: list[dict]) -> list[dict]:
     """Put the parameters that share their options in one group.
 
     Args:
-        groups (list[dict]): Of an optimiser.
+        groups: Of an optimiser.
 
     Returns:
-        list[dict]: Fewer groups, in the order of their first parameters.
+        Fewer groups, in the order of their first parameters.
 
     Raises:
         ValueError: If one stands in it twice; it would be stepped twice.

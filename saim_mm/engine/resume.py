@@ -31,7 +31,7 @@ def newest_checkpoint(runner: Runner) -> str | None:
     """The newest checkpoint of a runner's training that is whole.
 
     Returns:
-        str | None: Its path, the same in all processes; None if none was ever
+        Its path, the same in all processes; None if none was ever
         written.
 
     Raises:
@@ -69,13 +69,12 @@ def find_checkpoints(
     """The checkpoints of a training, the newest first.
 
     Args:
-        work_dir (str | Path): Its folder.
-        folder (str | Path, optional): That of its checkpoints. Defaults to
-            None, the same.
-        template (str): Of their names, beside MMEngine's.
+        work_dir: Its folder.
+        folder: That of its checkpoints. Defaults to None, the same.
+        template: Of their names, beside MMEngine's.
 
     Returns:
-        list[Path]: First the one that the file ``last_checkpoint`` names, if
+        First the one that the file ``last_checkpoint`` names, if
         it is there (or, of a folder that was moved, in the one or the other);
         then the others by the time that they were written. One that had
         stepped aside when the power failed counts.
@@ -127,12 +126,11 @@ def newest_whole(
     """The newest checkpoint that every process can read.
 
     Args:
-        work_dir (str | Path): Its folder, of which the main process's view
-            counts.
-        read (Callable): Takes a path, and raises an error if it is broken.
-        logger (logging.Logger): Gets the names of broken ones, and why.
-        folder (str | Path, optional): As for :func:`find_checkpoints`.
-        template (str): As for :func:`find_checkpoints`.
+        work_dir: Its folder, of which the main process's view counts.
+        read: Takes a path, and raises an error if it is broken.
+        logger: Gets the names of broken ones, and why.
+        folder: As for :func:`find_checkpoints`.
+        template: As for :func:`find_checkpoints`.
 
     Returns:
         str | None: As for :func:`newest_checkpoint`, with its errors.
@@ -184,7 +182,7 @@ def check_resumable(path: str) -> None:
     """Refuse a checkpoint from which no training can go on.
 
     Args:
-        path (str): As for MMEngine's ``load_checkpoint``.
+        path: As for MMEngine's ``load_checkpoint``.
 
     Raises:
         ValueError: If it is broken, or holds weights alone.

@@ -17,7 +17,7 @@ def replay_schedules(runner: Runner, why: str) -> None:
     scheduler's from another's.)
 
     Args:
-        why (str): Stands in the error.
+        why: Stands in the error.
 
     Raises:
         RuntimeError: If they cannot be built, or depend on more than the
@@ -51,7 +51,7 @@ def reset_schedules(optim_wrapper: OptimWrapper) -> None:
     """Set what schedules change back to what they begin with.
 
     Args:
-        optim_wrapper (OptimWrapper): Its groups are changed in place.
+        optim_wrapper: Its groups are changed in place.
     """
     for group in optim_wrapper.param_groups:
         for key in [key for key in group if key.startswith('initial_')]:
@@ -67,10 +67,10 @@ def step_schedules(
     """Make the steps of new schedulers that training would have made.
 
     Args:
-        schedulers (list[_ParamScheduler]): Just built.
-        iterations (int): How many were done.
-        epochs (int): How many of the epochs are over.
-        epoch_length (int): The iterations of an epoch.
+        schedulers: Just built.
+        iterations: How many were done.
+        epochs: How many of the epochs are over.
+        epoch_length: The iterations of an epoch.
     """
     with warnings.catch_warnings():
         # The optimiser makes no step in between.

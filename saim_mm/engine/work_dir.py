@@ -37,8 +37,7 @@ def check_writable(folder: str | Path, field: str) -> None:
     """Make a folder, and refuse one that files cannot be written to.
 
     Args:
-        folder (str | Path): The folder.
-        field (str): What names it in the config.
+        field: What names it in the config.
 
     Raises:
         OSError: Naming the field.
@@ -63,9 +62,6 @@ def locked(work_dir: str) -> Iterator[None]:
     The main process holds a lock of the operating system, which ends with it,
     after kill -9 too: none is left behind. (A machine that lost its power
     leaves its lock to the file server for a while.)
-
-    Args:
-        work_dir (str): The folder.
 
     Raises:
         RuntimeError: If another training holds the lock. (In the others of
@@ -106,9 +102,6 @@ def locked(work_dir: str) -> Iterator[None]:
 @contextlib.contextmanager
 def explain_os_errors(work_dir: str) -> Iterator[None]:
     """While files in a folder are written: say if it is full or gone.
-
-    Args:
-        work_dir (str): The folder.
 
     Raises:
         OSError: Naming the field; or the file, if it is of another folder.

@@ -30,10 +30,10 @@ def num_extra_tokens(backbone: nn.Module) -> int:
     """Tokens before those of the patches, the class token first.
 
     Args:
-        backbone (nn.Module): Of mmpretrain, also ``TIMMBackbone``.
+        backbone: Of mmpretrain, also ``TIMMBackbone``.
 
     Returns:
-        int: 0 if it has no class token.
+        0 if it has no class token.
     """
     timm = getattr(backbone, 'timm_model', None)
     if timm is not None:
@@ -47,14 +47,13 @@ def backbone_outputs(
     """The tokens after the last blocks, of any backbone that has them.
 
     Args:
-        backbone (nn.Module): Of mmpretrain: ViTs whatever their ``out_type``,
-            also those that mask in pre-training; others as they are.
-        images (Tensor): (B, 3, H, W), normalised.
-        num_blocks (int): How many blocks; the final norm follows the last
-            alone. Defaults to 1.
+        backbone: Of mmpretrain: ViTs whatever their ``out_type``, also those
+            that mask in pre-training; others as they are.
+        images: (B, 3, H, W), normalised.
+        num_blocks: How many blocks; the final norm follows the last alone.
 
     Returns:
-        tuple[Tensor, ...]: (B, T, C) each, or maps (B, C, H, W).
+        (B, T, C) each, or maps (B, C, H, W).
 
     Raises:
         ValueError: If it has fewer blocks, or neither tokens nor a map.
@@ -122,7 +121,7 @@ class CenterCropResized:
     side to 256/224 of that, and cropped in the middle.
 
     Args:
-        size (tuple[int, int]): Height and width, of the model.
+        size: Height and width, of the model.
     """
 
     def __init__(self, size: tuple[int, int]) -> None:
@@ -156,12 +155,10 @@ def image_folder(
     """The images of a folder, with classes from its sub-folders.
 
     Args:
-        folder (str | Path): The folder.
-        size (tuple[int, int]): Height and width, of the model.
-        field (str): What named the folder, for errors.
-        labels (bool): Whether its sub-folders are classes. Defaults to True.
-        max_images (int, optional): If there are more, as many evenly spaced.
-            Defaults to None.
+        size: Height and width, of the model.
+        field: What named the folder, for errors.
+        labels: Whether its sub-folders are classes.
+        max_images: If there are more, as many evenly spaced.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -250,17 +247,15 @@ def extract(
     before.
 
     Args:
-        model (nn.Module): With ``backbone`` and ``data_preprocessor``.
-        dataset (Dataset): Of :func:`image_folder`.
-        labels (bool): Whether it has labels. Defaults to True.
-        tokens (bool): Whether to keep the tokens: N * T * C numbers.
-            Defaults to True.
-        num_blocks (int): The mean of the last this many blocks. Defaults to 1.
-        batch_size (int): Defaults to 128.
-        num_workers (int): Loading processes. Defaults to 0, in this one.
-        sampler (Sampler, optional): Defaults to None, all in order.
-        dtype (torch.dtype): Of the tokens that are kept; vectors are computed
-            before, and are float32. Defaults to float16.
+        model: With ``backbone`` and ``data_preprocessor``.
+        dataset: Of :func:`image_folder`.
+        labels: Whether it has labels.
+        tokens: Whether to keep the tokens: N * T * C numbers.
+        num_blocks: The mean of the last this many blocks.
+        num_workers: Loading processes. Defaults to 0, in this one.
+        sampler: Defaults to None, all in order.
+        dtype: Of the tokens that are kept; vectors are computed before, and
+            are float32.
 
     Raises:
         ValueError: If a token is too large for ``dtype``.
@@ -319,11 +314,11 @@ def build_encoder(
     """The model of a config, with the encoder of a checkpoint.
 
     Args:
-        cfg (Config): Of pre-training or classification.
-        checkpoint (str | Path, optional): As for
+        cfg: Of pre-training or classification.
+        checkpoint: As for
             :func:`~saim_mm.checkpoint.weights.load_backbone_weights`. Defaults
             to None: random weights.
-        seed (int): Of random weights. Defaults to 0.
+        seed: Of random weights.
 
     Raises:
         FileNotFoundError: If there is no such checkpoint.

@@ -36,18 +36,17 @@ def vote(
     temperature), by the cosine of the features.
 
     Args:
-        queries (Tensor): (Q, C).
-        features (Tensor): (N, C), of the neighbours.
-        labels (Tensor): (N,), long.
-        num_classes (int): Number of classes.
-        k (int): Neighbours that vote. Defaults to 20.
-        temperature (float): Defaults to 0.07.
-        leave_one_out (bool): Whether query i is neighbour i, which has no
-            vote for itself. Defaults to False.
-        chunk (int): Queries at a time. Defaults to 1024.
+        queries: (Q, C).
+        features: (N, C), of the neighbours.
+        labels: (N,), long.
+        num_classes: Number of classes.
+        k: Neighbours that vote.
+        leave_one_out: Whether query i is neighbour i, which has no vote for
+            itself.
+        chunk: Queries at a time.
 
     Returns:
-        Tensor: The shares of the votes, (Q, num_classes).
+        The shares of the votes, (Q, num_classes).
 
     Raises:
         ValueError: If there are fewer than k neighbours.
@@ -111,17 +110,17 @@ def evaluate(
     pipeline.
 
     Args:
-        cfg (Config): The config. Changed in place.
-        checkpoint (str, optional): A classifier's. Defaults to None, then the
-            backbone's ``init_cfg`` names the pre-training's.
-        k (int): Neighbours. Defaults to 20.
-        temperature (float): Of the votes. Defaults to 0.07.
-        readout (str | dict, optional): As for :func:`build_readout`. Defaults
-            to None: what the config's neck gives.
-        device (str, optional): Defaults to None, the best there is.
+        cfg: The config. Changed in place.
+        checkpoint: A classifier's. Defaults to None, then the backbone's
+            ``init_cfg`` names the pre-training's.
+        k: Neighbours.
+        temperature: Of the votes.
+        readout: As for :func:`build_readout`. Defaults to None: what the
+            config's neck gives.
+        device: Defaults to None, the best there is.
 
     Returns:
-        tuple: Metrics of the config's test evaluator, the number of
+        Metrics of the config's test evaluator, the number of
         neighbours, the number of test images.
 
     Raises:

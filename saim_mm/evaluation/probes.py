@@ -42,16 +42,14 @@ def fit_linear(
     rate and no seed, and takes seconds where SGD takes epochs.
 
     Args:
-        features (Tensor): (N, C).
-        labels (Tensor): (N,), long.
-        num_classes (int): Number of classes.
-        weight_decay (float): Of weights of standardised features: half of it
-            times their squared norm is added to the mean loss. Defaults to
-            1e-4.
-        max_iter (int): Defaults to 200.
+        features: (N, C).
+        labels: (N,), long.
+        num_classes: Number of classes.
+        weight_decay: Of weights of standardised features: half of it times
+            their squared norm is added to the mean loss. Defaults to 1e-4.
 
     Returns:
-        nn.Linear: Of the features as they are.
+        Of the features as they are.
     """
     mean, std = features.mean(dim=0), features.std(dim=0) + 1e-6
     inputs = (features - mean) / std
@@ -97,20 +95,16 @@ def fit_readout(
     start at a fiftieth of the tokens' size, have ten times the rate.
 
     Args:
-        readout (LearnedReadout): The readout. Changed in place.
-        tokens (Tensor): (N, T, C), of any precision.
-        labels (Tensor): (N,), long.
-        num_classes (int): Number of classes.
-        epochs (int): Defaults to 10.
-        batch_size (int): Defaults to 256.
-        lr (float): Of all but the queries. Defaults to 1e-2.
-        seed (int): Of the linear layer and the order of images. Defaults to
-            0.
-        device (str | torch.device): Where to train; the tokens stay where
-            they are. Defaults to 'cpu'.
+        readout: The readout. Changed in place.
+        tokens: (N, T, C), of any precision.
+        labels: (N,), long.
+        num_classes: Number of classes.
+        lr: Of all but the queries. Defaults to 1e-2.
+        seed: Of the linear layer and the order of images.
+        device: Where to train; the tokens stay where they are.
 
     Returns:
-        Sequential: (B, T, C) -> (B, num_classes), in evaluation mode.
+        (B, T, C) -> (B, num_classes), in evaluation mode.
     """
     with temp_seed((seed, 1)):
         probe = (
@@ -171,18 +165,17 @@ def evaluate(
     """Read a frozen encoder out in every way.
 
     Args:
-        train (Features): With labels; with tokens for the probes that attend.
-        val (Features): The same of other images.
-        num_heads (int): Of attentive pooling: those of the encoder. Defaults
-            to 1.
-        k (int): Nearest neighbours. Defaults to 20.
-        epochs (int): Of the probes that attend. Defaults to 10.
-        seed (int): Of these. Defaults to 0.
-        probes (Sequence[str]): Which of :data:`PROBES`. Defaults to all.
-        device (str | torch.device): Where to do so. Defaults to 'cpu'.
+        train: With labels; with tokens for the probes that attend.
+        val: The same of other images.
+        num_heads: Of attentive pooling: those of the encoder.
+        k: Nearest neighbours.
+        epochs: Of the probes that attend.
+        seed: Of these.
+        probes: Which of :data:`PROBES`. Defaults to all.
+        device: Where to do so.
 
     Returns:
-        dict[str, float]: Top-1 in per cent by ``linear/READOUT``,
+        Top-1 in per cent by ``linear/READOUT``,
         ``knn/READOUT``, ``attentive`` and ``efficient``; ``rank_me/READOUT``
         of the training images. READOUT is ``cls_token``, if there is one, and
         ``patch_mean``.
@@ -265,19 +258,18 @@ def evaluate_folders(
     """Read the encoder of a checkpoint out on two folders of classes.
 
     Args:
-        cfg (Config): Of pre-training or classification.
-        checkpoint (str | Path, optional): None: random weights.
-        train (str | Path): Folder with a sub-folder for each class.
-        val (str | Path): The same, with the same classes.
-        probes (Sequence[str]): As for :func:`evaluate`. Defaults to all.
-        num_blocks (int): The mean of the last this many blocks is read.
-            Defaults to 1.
-        k (int): Nearest neighbours. Defaults to 20.
-        epochs (int): Of the probes that attend. Defaults to 10.
-        seed (int): Of these, and of random weights. Defaults to 0.
-        batch_size (int): Images at a time. Defaults to 64.
-        num_workers (int): Loading processes. Defaults to 0.
-        device (str): Where to do so. Defaults to 'cpu'.
+        cfg: Of pre-training or classification.
+        checkpoint: None: random weights.
+        train: Folder with a sub-folder for each class.
+        val: The same, with the same classes.
+        probes: As for :func:`evaluate`. Defaults to all.
+        num_blocks: The mean of the last this many blocks is read.
+        k: Nearest neighbours.
+        epochs: Of the probes that attend.
+        seed: Of these, and of random weights.
+        batch_size: Images at a time.
+        num_workers: Loading processes.
+        device: Where to do so.
 
     Returns:
         dict[str, float]: As :func:`evaluate`.

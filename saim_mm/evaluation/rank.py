@@ -13,10 +13,10 @@ def rank_me(features: Tensor) -> float:
     the paper's 1e-7, which float32 needs: this is float64.)
 
     Args:
-        features (Tensor): (N, C), an image each.
+        features: (N, C), an image each.
 
     Returns:
-        float: From 1, all features are multiples of one, to min(N, C).
+        From 1, all features are multiples of one, to min(N, C).
     """
     values = torch.linalg.svdvals(features.double())
     shares = values / values.sum()

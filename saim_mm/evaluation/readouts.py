@@ -21,10 +21,10 @@ def mean_tokens(outputs: Sequence[Tensor]) -> Tensor:
     """The mean of the outputs of blocks, as tokens.
 
     Args:
-        outputs (Sequence[Tensor]): (B, T, C) each, or maps (B, C, H, W).
+        outputs: (B, T, C) each, or maps (B, C, H, W).
 
     Returns:
-        Tensor: (B, T, C); of a map T = H * W.
+        (B, T, C); of a map T = H * W.
 
     Raises:
         ValueError: If they are of another kind.
@@ -45,11 +45,10 @@ class Readout(BaseModule):
     """What all readouts share: which tokens are read.
 
     Args:
-        num_extra_tokens (int): Tokens before those of the patches; the class
-            token is the first of them. Of a map there are none. Defaults to 1.
-        num_blocks (int): The tokens are the mean of the backbone's last this
-            many outputs (``backbone.out_indices`` says which these are).
-            Defaults to 1.
+        num_extra_tokens: Tokens before those of the patches; the class token
+            is the first of them. Of a map there are none.
+        num_blocks: The tokens are the mean of the backbone's last this many
+            outputs (``backbone.out_indices`` says which these are).
 
     Raises:
         ValueError: If a number cannot be, or the features do not fit.
@@ -74,11 +73,11 @@ class Readout(BaseModule):
         """Read the tokens out.
 
         Args:
-            feats (Sequence[Tensor] | Tensor): Outputs of blocks, or one:
-                (B, T, C) with class token and patches, or a map (B, C, H, W).
+            feats: Outputs of blocks, or one: (B, T, C) with class token and
+                patches, or a map (B, C, H, W).
 
         Returns:
-            tuple[Tensor]: One, (B, C).
+            One, (B, C).
         """
         feats = [feats] if isinstance(feats, Tensor) else list(feats)
         check_arg(
@@ -129,11 +128,11 @@ class LearnedReadout(Readout):
     """A readout that attends to the tokens with learned queries.
 
     Args:
-        embed_dims (int): Channels C.
-        num_parts (int): Parts of the result, each with weights of its own.
-        field (str): What they are called in the config.
-        with_cls_token (bool): Whether the tokens before the patches are
-            attended to as well. Defaults to False.
+        embed_dims: Channels C.
+        num_parts: Parts of the result, each with weights of its own.
+        field: What they are called in the config.
+        with_cls_token: Whether the tokens before the patches are attended to
+            as well.
         **kwargs: As for :class:`Readout`.
     """
 
@@ -175,12 +174,12 @@ class LearnedReadout(Readout):
         so that is made once for an image and not for every token.
 
         Args:
-            tokens (Tensor): (B, T, C).
-            queries (Tensor): (M, C), scaled.
-            value (Tensor): (C, C), the weight of a linear layer.
+            tokens: (B, T, C).
+            queries: (M, C), scaled.
+            value: (C, C), the weight of a linear layer.
 
         Returns:
-            Tensor: (B, C).
+            (B, C).
         """
         weights = (queries @ tokens.transpose(1, 2)).softmax(-1)  # (B, M, T)
         means = weights @ tokens  # (B, M, C)
@@ -196,8 +195,8 @@ class AttentivePooling(LearnedReadout):
     query. (A bias of the keys would change nothing.)
 
     Args:
-        embed_dims (int): Channels C.
-        num_heads (int): Heads, as many as the encoder has.
+        embed_dims: Channels C.
+        num_heads: Heads, as many as the encoder has.
         **kwargs: As for :class:`LearnedReadout`.
     """
 
@@ -231,8 +230,8 @@ class EfficientProbing(LearnedReadout):
     of V x_i cut into M parts.
 
     Args:
-        embed_dims (int): Channels C.
-        num_queries (int): M, a divisor of C. Defaults to 32.
+        embed_dims: Channels C.
+        num_queries: M, a divisor of C.
         **kwargs: As for :class:`LearnedReadout`.
     """
 
@@ -261,9 +260,9 @@ def build_readout(
     """Build a readout of features as they are.
 
     Args:
-        readout (str | dict | nn.Module): 'cls_token' or 'patch_mean'; the
-            config of a readout; or a trained one.
-        num_extra_tokens (int): Of the backbone.
+        readout: 'cls_token' or 'patch_mean'; the config of a readout; or a
+            trained one.
+        num_extra_tokens: Of the backbone.
 
     Raises:
         ValueError: If there is no such readout, or its weights would be those

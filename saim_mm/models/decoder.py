@@ -20,25 +20,24 @@ class SAIMDecoder(BaseModule):
     so learns of the patches before its own.
 
     Args:
-        arch (dict): Architecture of the encoder, with the keys ``embed_dims``,
+        arch: Architecture of the encoder, with the keys ``embed_dims``,
             ``num_layers``, ``num_heads`` and ``feedforward_channels``.
             :class:`~saim_mm.SAIM` fills it in.
-        depth (int, optional): Number of decoder blocks d: a divisor of the
-            encoder's N, or 0. With 0 the encoder's own output predicts the
-            next patch (ViT-iGPT), which needs the raster order. Defaults to
-            None, as many as the encoder has.
-        share_weights (bool): Whether decoder block k is encoder block k
-            rather than a block of its own. Defaults to False.
-        mix_layers (bool): Whether each block reads a learned mixture of the
-            outputs of all encoder blocks (CrossMAE's inter-block attention,
-            Fu et al. 2025) rather than one of them, which the mixture starts
-            as. Defaults to False.
-        widen_factor (float): Channels D of the decoder, its heads and MLPs, as
-            a share of the encoder's. Below 1, linear layers lead from the
-            encoder's channels to D, one for the position embedding and one
-            for what each block reads, and one leads back. Defaults to 1.
-        with_cp (bool): As the backbone's. Defaults to False.
-        init_cfg (dict, optional): MMEngine's initialisation config.
+        depth: Number of decoder blocks d: a divisor of the encoder's N, or 0.
+            With 0 the encoder's own output predicts the next patch (ViT-iGPT),
+            which needs the raster order. Defaults to None, as many as the
+            encoder has.
+        share_weights: Whether decoder block k is encoder block k rather than a
+            block of its own.
+        mix_layers: Whether each block reads a learned mixture of the outputs
+            of all encoder blocks (CrossMAE's inter-block attention, Fu et al.
+            2025) rather than one of them, which the mixture starts as.
+        widen_factor: Channels D of the decoder, its heads and MLPs, as a share
+            of the encoder's. Below 1, linear layers lead from the encoder's
+            channels to D, one for the position embedding and one for what each
+            block reads, and one leads back.
+        with_cp: As the backbone's.
+        init_cfg: MMEngine's initialisation config.
 
     Raises:
         ValueError: If ``depth`` or ``widen_factor`` is not as above.
@@ -133,17 +132,16 @@ class SAIMDecoder(BaseModule):
         """Run the query stream.
 
         Args:
-            hidden (list[Tensor]): The output of every encoder block, in the
-                prediction order, (B, T, C) each.
-            positions (Tensor): Position embedding of the patch predicted at
-                each step, (B, K, C).
-            encoder_layers (ModuleList, optional): The encoder's blocks, used
-                if ``share_weights``.
-            mask (Tensor, optional): bool, (K, T), what each query sees.
-                Defaults to None: query t sees the tokens 1..t.
+            hidden: The output of every encoder block, in the prediction order,
+                (B, T, C) each.
+            positions: Position embedding of the patch predicted at each step,
+                (B, K, C).
+            encoder_layers: The encoder's blocks, used if ``share_weights``.
+            mask: bool, (K, T), what each query sees. Defaults to None: query t
+                sees the tokens 1..t.
 
         Returns:
-            Tensor: (B, K, C); step t knows the patches of the steps before t,
+            (B, K, C); step t knows the patches of the steps before t,
             or of the segments before its own.
         """
         if self.depth == 0:

@@ -18,11 +18,11 @@ def rescale(channels: int, scale: float) -> tuple[nn.Sequential, int]:
     """Layers that change the scale of a map, as ViTDet's (Sec. 3).
 
     Args:
-        channels (int): Of the map.
-        scale (float): 4, 2, 1 or 0.5.
+        channels: Of the map.
+        scale: 4, 2, 1 or 0.5.
 
     Returns:
-        tuple: The layers, and the channels of what they return.
+        The layers, and the channels of what they return.
     """
     if scale == 4:
         return nn.Sequential(
@@ -60,11 +60,11 @@ class SimpleFeaturePyramid(BaseModule):
     patches of p pixels the strides are p times 1/4, 1/2, 1, 2 and 4.
 
     Args:
-        in_channels (int): Channels C of the backbone's map.
-        out_channels (int): Channels of every level. Defaults to 256.
-        scales (Sequence[float]): Scales of the levels: 4, 2, 1, 0.5 or some
-            of them. Defaults to all.
-        init_cfg (dict, optional): MMEngine's initialisation config.
+        in_channels: Channels C of the backbone's map.
+        out_channels: Channels of every level.
+        scales: Scales of the levels: 4, 2, 1, 0.5 or some of them. Defaults to
+            all.
+        init_cfg: MMEngine's initialisation config.
     """
 
     def __init__(
@@ -96,11 +96,10 @@ class SimpleFeaturePyramid(BaseModule):
         """Build the levels.
 
         Args:
-            maps (Sequence[Tensor]): The backbone's; the last is used, (B, C,
-                H, W).
+            maps: The backbone's; the last is used, (B, C, H, W).
 
         Returns:
-            tuple[Tensor, ...]: (B, out_channels, scale * H, scale * W) for
+            (B, out_channels, scale * H, scale * W) for
             each scale, then one of half the size of the last; float32, or
             float64 if the maps are.
         """

@@ -16,19 +16,17 @@ class SAIMHead(BaseModule):
     """Predicts the target of patches from the query stream (Eq. 6).
 
     Args:
-        arch (dict): Architecture of the encoder. :class:`~saim_mm.SAIM` fills
-            it in, and the next.
-        out_channels (int): Channels P of the target.
-        predictor (str): 'mlp' (one hidden layer of 4 C channels, GELU),
-            'linear', 'transformer' (two causal transformer blocks and a
-            linear layer), or 'identity', the query itself, as wide as the
-            target. Defaults to 'mlp'.
-        loss (dict, optional): A loss of prediction and target. Defaults to
-            None, that of the target; of pixels
-            ``dict(type='PixelReconstructionLoss', criterion='L2')``: the mean
-            squared error over all patches and pixels. ``'L1'`` is the other
-            criterion.
-        init_cfg (dict, optional): MMEngine's initialisation config.
+        arch: Architecture of the encoder. :class:`~saim_mm.SAIM` fills it in,
+            and the next.
+        out_channels: Channels P of the target.
+        predictor: 'mlp' (one hidden layer of 4 C channels, GELU), 'linear',
+            'transformer' (two causal transformer blocks and a linear layer),
+            or 'identity', the query itself, as wide as the target.
+        loss: A loss of prediction and target. Defaults to None, that of the
+            target; of pixels ``dict(type='PixelReconstructionLoss',
+            criterion='L2')``: the mean squared error over all patches and
+            pixels. ``'L1'`` is the other criterion.
+        init_cfg: MMEngine's initialisation config.
 
     Raises:
         ValueError: If ``predictor`` or the loss is unknown.
@@ -106,11 +104,10 @@ class SAIMHead(BaseModule):
         """Predict.
 
         Args:
-            query (Tensor): Normalised query stream in the prediction order,
-                (B, K, C).
+            query: Normalised query stream in the prediction order, (B, K, C).
 
         Returns:
-            Tensor: The prediction, (B, K, P).
+            The prediction, (B, K, P).
         """
         for block in self.blocks:
             query = block(query, is_causal=True)
@@ -122,14 +119,13 @@ class SAIMHead(BaseModule):
         """Compare predictions with the target (Eq. 2 and 7).
 
         Args:
-            pred (Tensor): (B, K, P).
-            target (Tensor): (B, K, P), in the same order.
-            counted (Tensor, optional): bool, (B, K), of which the loss is the
-                mean; losses of mmpretrain take it as their ``mask``. Defaults
-                to None, all.
+            pred: (B, K, P).
+            target: (B, K, P), in the same order.
+            counted: bool, (B, K), of which the loss is the mean; losses of
+                mmpretrain take it as their ``mask``. Defaults to None, all.
 
         Returns:
-            Tensor: A scalar.
+            A scalar.
         """
         if counted is None:
             return self.loss_module(pred, target)

@@ -23,17 +23,14 @@ class Attention(BaseModule):
     ``MultiheadAttention``, and of ``ViTSAM``'s for relative positions.
 
     Args:
-        embed_dims (int): Channels C of both streams.
-        num_heads (int): Number of heads; divides ``embed_dims``.
-        qkv_bias (bool): Whether queries, keys and values have a bias.
-            Defaults to True.
-        window_size (int): On a grid of patches, side of the windows that
-            attend within themselves (ViTDet, Sec. 3); 0: the whole grid
-            attends. Defaults to 0.
-        rel_pos_grid (tuple[int, int], optional): Rows and columns of patches
-            for which to learn a decomposed relative position bias (MViTv2,
-            Eq. 4 and 5); that of another grid is interpolated. Defaults to
-            None, no such bias.
+        embed_dims: Channels C of both streams.
+        num_heads: Number of heads; divides ``embed_dims``.
+        qkv_bias: Whether queries, keys and values have a bias.
+        window_size: On a grid of patches, side of the windows that attend
+            within themselves (ViTDet, Sec. 3); 0: the whole grid attends.
+        rel_pos_grid: Rows and columns of patches for which to learn a
+            decomposed relative position bias (MViTv2, Eq. 4 and 5); that of
+            another grid is interpolated. Defaults to None, no such bias.
     """
 
     def __init__(
@@ -86,19 +83,16 @@ class Attention(BaseModule):
         """Attend from ``x`` to ``context``.
 
         Args:
-            x (Tensor): (B, T, C), gives the queries.
-            context (Tensor, optional): (B, T', C), gives keys and values.
-                Defaults to None, then ``x`` does.
-            is_causal (bool): Whether query t sees the keys 1..t only.
-                Defaults to False.
-            grid (tuple[int, int], optional): Rows and columns of the patches
-                in ``x``, which are its last rows * columns tokens; windows
-                and relative positions need it. Defaults to None.
-            mask (Tensor, optional): bool, (T, T'), whether a query sees a key.
-                Defaults to None.
+            x: (B, T, C), gives the queries.
+            context: (B, T', C), gives keys and values. Defaults to None, then
+                ``x`` does.
+            is_causal: Whether query t sees the keys 1..t only.
+            grid: Rows and columns of the patches in ``x``, which are its last
+                rows * columns tokens; windows and relative positions need it.
+            mask: bool, (T, T'), whether a query sees a key.
 
         Returns:
-            Tensor: (B, T, C).
+            (B, T, C).
         """
         padded = None  # rows and columns after padding to whole windows
         if context is not None:
@@ -138,11 +132,11 @@ class Attention(BaseModule):
         """Queries, keys and values of a stream, of windows if there are some.
 
         Args:
-            x (Tensor): (B, T, C).
-            grid (tuple[int, int], optional): As for :meth:`forward`.
+            x: (B, T, C).
+            grid: As for :meth:`forward`.
 
         Returns:
-            tuple: (B, T, 3C) and None, or (B * windows, window_size ** 2, 3C)
+            (B, T, 3C) and None, or (B * windows, window_size ** 2, 3C)
             and rows and columns after padding to whole windows.
         """
         if grid is None or not self.window_size:
@@ -168,12 +162,12 @@ class Attention(BaseModule):
         which take no bias or materialise it, compute the sum.
 
         Args:
-            q, k (Tensor): (B, heads, T, d). The last rows * columns tokens
-                are patches; those before have no position.
-            grid (tuple[int, int]): Rows and columns.
+            q, k: (B, heads, T, d). The last rows * columns tokens are patches;
+                those before have no position.
+            grid: Rows and columns.
 
         Returns:
-            tuple: Both, (B, heads, T, d + rows + columns).
+            Both, (B, heads, T, d + rows + columns).
         """
         rows, columns = grid
         extra = q.shape[2] - rows * columns
@@ -211,11 +205,11 @@ def relative_positions(table: Tensor, size: int) -> Tensor:
     """Look up the vector of every pair of positions on an axis.
 
     Args:
-        table (Tensor): (2 * n - 1, d), of the distances 1 - n to n - 1.
-        size (int): Positions; the table is interpolated if that is not n.
+        table: (2 * n - 1, d), of the distances 1 - n to n - 1.
+        size: Positions; the table is interpolated if that is not n.
 
     Returns:
-        Tensor: (size, size, d), at (i, k) that of the distance i - k.
+        (size, size, d), at (i, k) that of the distance i - k.
     """
     if len(table) != 2 * size - 1:
         table = resize_rel_pos(table, 2 * size - 1)
@@ -227,11 +221,11 @@ def resize_rel_pos(table: Tensor, length: int) -> Tensor:
     """Interpolate a table of relative positions linearly, as ViTDet does.
 
     Args:
-        table (Tensor): (n, d).
-        length (int): Distances wanted.
+        table: (n, d).
+        length: Distances wanted.
 
     Returns:
-        Tensor: (length, d).
+        (length, d).
     """
     return F.interpolate(table.T[None], size=length, mode='linear')[0].T
 
@@ -244,17 +238,15 @@ class TransformerBlock(BaseModule):
     and context with one and the same LayerNorm.
 
     Args:
-        embed_dims (int): Channels C.
-        num_heads (int): Number of attention heads.
-        feedforward_channels (int): Hidden channels of the MLP.
-        drop_path_rate (float): Stochastic depth rate. Defaults to 0.
-        qkv_bias (bool): Whether queries, keys and values have a bias.
-            Defaults to True.
-        with_cp (bool): Whether the backward pass computes the block again
-            rather than keep its activations. Defaults to False.
-        window_size (int): As for :class:`Attention`. Defaults to 0.
-        rel_pos_grid (tuple[int, int], optional): As for :class:`Attention`.
-            Defaults to None.
+        embed_dims: Channels C.
+        num_heads: Number of attention heads.
+        feedforward_channels: Hidden channels of the MLP.
+        drop_path_rate: Stochastic depth rate.
+        qkv_bias: Whether queries, keys and values have a bias.
+        with_cp: Whether the backward pass computes the block again rather than
+            keep its activations.
+        window_size: As for :class:`Attention`.
+        rel_pos_grid: As for :class:`Attention`.
     """
 
     def __init__(
@@ -298,18 +290,15 @@ class TransformerBlock(BaseModule):
         """Update a stream.
 
         Args:
-            x (Tensor): (B, T, C).
-            context (Tensor, optional): (B, T', C), the stream to attend to.
-                Defaults to None, then ``x`` attends to itself.
-            is_causal (bool): Whether token t sees the tokens 1..t only.
-                Defaults to False.
-            grid (tuple[int, int], optional): As for :class:`Attention`.
-                Defaults to None.
-            mask (Tensor, optional): As for :class:`Attention`. Defaults to
-                None.
+            x: (B, T, C).
+            context: (B, T', C), the stream to attend to. Defaults to None,
+                then ``x`` attends to itself.
+            is_causal: Whether token t sees the tokens 1..t only.
+            grid: As for :class:`Attention`.
+            mask: As for :class:`Attention`.
 
         Returns:
-            Tensor: (B, T, C).
+            (B, T, C).
         """
         arguments = (x, context, is_causal, grid, mask)
         if self.with_cp and self.training:

@@ -28,16 +28,16 @@ class PredictionOrder:
     the class token see each other, and are not predicted.
 
     Args:
-        indices (Tensor): int64, (B, L). ``indices[b, t]`` is the raster index
-            of the patch of image ``b`` that is predicted at step ``t``.
-        segment_length (int): Patches n of a segment; divides L. Defaults to 1,
-            one patch after the other.
-        predicted (int, optional): Number K of patches that are predicted, the
-            last ones. Defaults to None, all that are in no prefix.
-        prefix (int | Tensor): Number S of patches in the prefix: one for all
-            images, or int64, (B,), one for each; then K counts as if there
-            were no prefix, and :meth:`counted` says which of the K are behind
-            it. Whole segments. Defaults to 0.
+        indices: int64, (B, L). ``indices[b, t]`` is the raster index of the
+            patch of image ``b`` that is predicted at step ``t``.
+        segment_length: Patches n of a segment; divides L. Defaults to 1, one
+            patch after the other.
+        predicted: Number K of patches that are predicted, the last ones.
+            Defaults to None, all that are in no prefix.
+        prefix: Number S of patches in the prefix: one for all images, or
+            int64, (B,), one for each; then K counts as if there were no
+            prefix, and :meth:`counted` says which of the K are behind it.
+            Whole segments.
     """
 
     def __init__(
@@ -76,13 +76,12 @@ class PredictionOrder:
         """Sample an order for every image of a batch.
 
         Args:
-            name (str): Of an order that looks at no image: 'stochastic',
-                'raster' or another of :mod:`saim_mm.models.orders`.
-            batch_size (int): B.
-            grid (tuple[int, int]): Rows and columns of patches.
-            device (torch.device): Where the images are.
-            segment_size (int): Side, in patches, of the squares that are put
-                in order and predicted whole. Defaults to 1, single patches.
+            name: Of an order that looks at no image: 'stochastic', 'raster' or
+                another of :mod:`saim_mm.models.orders`.
+            grid: Rows and columns of patches.
+            device: Where the images are.
+            segment_size: Side, in patches, of the squares that are put in
+                order and predicted whole. Defaults to 1, single patches.
 
         Raises:
             ValueError: As :meth:`partition_grid`.
@@ -95,11 +94,11 @@ class PredictionOrder:
         """Cut a grid of patches into squares.
 
         Args:
-            grid (tuple[int, int]): Rows and columns of patches.
-            segment_size (int): Side of the squares, in patches.
+            grid: Rows and columns of patches.
+            segment_size: Side of the squares, in patches.
 
         Returns:
-            Tensor: int64, (squares, patches of each), raster indices; squares
+            int64, (squares, patches of each), raster indices; squares
             and patches row by row.
 
         Raises:
@@ -125,7 +124,7 @@ class PredictionOrder:
         """The same order, of which only the last patches are predicted.
 
         Args:
-            share (float): Of the patches, more than 0 and at most 1.
+            share: Of the patches, more than 0 and at most 1.
         """
         number = max(1, round(share * self.indices.shape[1]))
         return PredictionOrder(
@@ -139,7 +138,7 @@ class PredictionOrder:
         """The same order, of which the first patches are a prefix.
 
         Args:
-            prefix (int | Tensor): As for the class.
+            prefix: As for the class.
         """
         return PredictionOrder(
             self.indices, self.segment_length, self.predicted, prefix
@@ -151,7 +150,7 @@ class PredictionOrder:
         (It waits for the device: not for every step.)
 
         Args:
-            length (int): Patches L of an image.
+            length: Patches L of an image.
 
         Raises:
             ValueError: If an image's indices are no permutation of 0 to L - 1,
@@ -189,7 +188,7 @@ class PredictionOrder:
         """Which of the K predictions are behind their image's prefix.
 
         Returns:
-            Tensor | None: bool, (B, K). None: all.
+            bool, (B, K). None: all.
         """
         if isinstance(self.prefix, int):
             return None
@@ -203,7 +202,7 @@ class PredictionOrder:
         """What the content stream sees (see ``SAIMViT.forward_causal``).
 
         Returns:
-            Tensor | None: bool, (T, T) for its T = L + 1 - n tokens, the class
+            bool, (T, T) for its T = L + 1 - n tokens, the class
             token first, at (i, j) whether token i sees token j: its own
             segment, those before, and the prefix; (B, 1, T, T) if each image
             has its own prefix. None: tokens 1..i, plain causal.
@@ -229,7 +228,7 @@ class PredictionOrder:
         """What the query stream sees of the content stream.
 
         Returns:
-            Tensor | None: bool, (K, T), at (i, j) whether query i, of the last
+            bool, (K, T), at (i, j) whether query i, of the last
             K, sees token j: the class token and the segments before its own.
             None: tokens 1..i, plain causal.
         """
@@ -284,7 +283,7 @@ def literal_masks(order: PredictionOrder) -> tuple[Tensor, Tensor]:
     Rows and columns are raster indices.
 
     Returns:
-        tuple[Tensor, Tensor]: bool, (B, L, L). At (i, j) whether patch i
+        bool, (B, L, L). At (i, j) whether patch i
         sees patch j: as content, itself (its segment, and the prefix)
         included, and as query, excluded; the query of a patch in the
         prefix, which is not predicted, sees none. (Everything sees the

@@ -34,13 +34,13 @@ class Order(BaseModule):
         """Give each cell its value.
 
         Args:
-            grid (tuple[int, int]): Rows and columns of cells.
-            noise (Tensor, optional): (B, cells), uniform from 0 to 1, if the
-                order is :attr:`random`.
-            seen (Tensor, optional): (B, cells), what :meth:`see` returned.
+            grid: Rows and columns of cells.
+            noise: (B, cells), uniform from 0 to 1, if the order is
+                :attr:`random`.
+            seen: (B, cells), what :meth:`see` returned.
 
         Returns:
-            Tensor: (B, cells), or (1, cells) for all images; rows of cells
+            (B, cells), or (1, cells) for all images; rows of cells
             one after the other.
         """
         raise NotImplementedError
@@ -49,12 +49,11 @@ class Order(BaseModule):
         """Look at the images, if the order depends on them.
 
         Args:
-            images (Tensor): (B, 3, H, W), normalised.
-            view (View, optional): What an encoder sees of them, if the order
-                :attr:`looks`.
+            images: (B, 3, H, W), normalised.
+            view: What an encoder sees of them, if the order :attr:`looks`.
 
         Returns:
-            Tensor | None: (B, L), a value for each patch; a cell of several
+            (B, L), a value for each patch; a cell of several
             has their mean.
         """
         return None
@@ -76,14 +75,12 @@ class Order(BaseModule):
         the orders do not depend on the number of processes.
 
         Args:
-            batch_size (int): B.
-            grid (tuple[int, int]): Rows and columns of patches.
-            device (torch.device): Where the images are.
-            segment_size (int): Side, in patches, of the squares that are put
-                in order and predicted whole. Defaults to 1, single patches.
-            seen (Tensor, optional): (B, L), what :meth:`see` returned.
-            generator (torch.Generator, optional): Of the noise. Defaults to
-                None, the device's own.
+            grid: Rows and columns of patches.
+            device: Where the images are.
+            segment_size: Side, in patches, of the squares that are put in
+                order and predicted whole. Defaults to 1, single patches.
+            seen: (B, L), what :meth:`see` returned.
+            generator: Of the noise. Defaults to None, the device's own.
 
         Raises:
             ValueError: As :meth:`PredictionOrder.partition_grid`, or if
@@ -211,7 +208,7 @@ def coordinates(
     """Row and column of each cell.
 
     Returns:
-        tuple[Tensor, Tensor]: int64, (cells,) each, row by row.
+        int64, (cells,) each, row by row.
     """
     rows, columns = grid
     index = torch.arange(rows * columns, device=device)
@@ -222,8 +219,8 @@ def build_order(order: str | dict) -> Order:
     """Build an order, naming what there is if it is none.
 
     Args:
-        order (str | dict): The name of a registered order, such as 'raster',
-            'RasterOrder' or one of one's own, or ``dict(type=name, ...)``.
+        order: The name of a registered order, such as 'raster', 'RasterOrder'
+            or one of one's own, or ``dict(type=name, ...)``.
 
     Raises:
         ValueError: If there is no such order.

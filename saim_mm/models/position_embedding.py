@@ -15,11 +15,11 @@ def sincos_position_embedding(
     row (mmpretrain's helper has the halves the other way round).
 
     Args:
-        grid (tuple[int, int]): Rows and columns of patches.
-        embed_dims (int): Channels C, a multiple of 4.
+        grid: Rows and columns of patches.
+        embed_dims: Channels C, a multiple of 4.
 
     Returns:
-        Tensor: (rows * columns, C), patches in row-major order.
+        (rows * columns, C), patches in row-major order.
     """
     rows, columns = (torch.arange(n, dtype=torch.float64) for n in grid)
     row, column = torch.meshgrid(rows, columns, indexing='ij')

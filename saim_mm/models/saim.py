@@ -31,33 +31,32 @@ class SAIM(BaseSelfSupervisor):
     ``out_channels`` of the head, and ``loss`` if it has none.
 
     Args:
-        backbone (dict): :class:`SAIMViT`, with class token and final norm.
-        neck (dict): :class:`SAIMDecoder`.
-        head (dict): :class:`SAIMHead`.
-        target_generator (dict): :class:`SmoothedPatchTarget`,
-            :class:`FeatureTarget`, :class:`HOGTarget`,
-            :class:`InputEmbeddingTarget`, or one of your own.
-        order (str | dict): 'stochastic', a new permutation for every image and
-            step; 'raster', 'snake', 'spiral', 'center_out', 'checkerboard';
-            :class:`SemanticOrder` (SemAIM); or one of your own. Defaults to
-            'stochastic'.
-        segment_size (int): Side, in patches, of the squares that are put in
-            order and predicted whole (RandSAC). Defaults to 1: SAIM.
-        predict_ratio (float): Share of the patches that are predicted, the
-            last ones of the order: those before are context alone, so the
-            decoder has less to do (XLNet's partial prediction, Yang et al.
-            2019, Sec. 2.3). Defaults to 1.
-        prefix (float | str, optional): Share of the patches, the first of the
-            order, that see each other and are not predicted; or 'random', a
-            number of them drawn for every image and step (AIM's prefix
-            attention, El-Nouby et al. 2024). Defaults to None, no prefix.
-        teacher (dict, optional): What looks at the images for an order or a
-            target that needs it: :class:`MovingAverageTeacher` or
-            :class:`FrozenTeacher`. Defaults to None, the encoder itself.
-        pretrained (str, optional): Checkpoint to start from.
-        data_preprocessor (dict | nn.Module, optional): Defaults to None,
-            mmpretrain's ``SelfSupDataPreprocessor``.
-        init_cfg (dict, optional): MMEngine's initialisation config.
+        backbone: :class:`SAIMViT`, with class token and final norm.
+        neck: :class:`SAIMDecoder`.
+        head: :class:`SAIMHead`.
+        target_generator: :class:`SmoothedPatchTarget`, :class:`FeatureTarget`,
+            :class:`HOGTarget`, :class:`InputEmbeddingTarget`, or one of your
+            own.
+        order: 'stochastic', a new permutation for every image and step;
+            'raster', 'snake', 'spiral', 'center_out', 'checkerboard';
+            :class:`SemanticOrder` (SemAIM); or one of your own.
+        segment_size: Side, in patches, of the squares that are put in order
+            and predicted whole (RandSAC). Defaults to 1: SAIM.
+        predict_ratio: Share of the patches that are predicted, the last ones
+            of the order: those before are context alone, so the decoder has
+            less to do (XLNet's partial prediction, Yang et al. 2019, Sec.
+            2.3).
+        prefix: Share of the patches, the first of the order, that see each
+            other and are not predicted; or 'random', a number of them drawn
+            for every image and step (AIM's prefix attention, El-Nouby et al.
+            2024). Defaults to None, no prefix.
+        teacher: What looks at the images for an order or a target that needs
+            it: :class:`MovingAverageTeacher` or :class:`FrozenTeacher`.
+            Defaults to None, the encoder itself.
+        pretrained: Checkpoint to start from.
+        data_preprocessor: Defaults to None, mmpretrain's
+            ``SelfSupDataPreprocessor``.
+        init_cfg: MMEngine's initialisation config.
 
     Raises:
         ValueError: If an argument is not as above, or the parts do not fit
@@ -150,13 +149,13 @@ class SAIM(BaseSelfSupervisor):
         drawn outside of it, so a seed gives the same orders with and without.)
 
         Args:
-            images (Tensor): (B, 3, H, W), normalised.
-            order (PredictionOrder): The order of the patches.
-            target (Tensor, optional): (B, L, P), in raster order. Defaults to
-                None, the target generator's.
+            images: (B, 3, H, W), normalised.
+            order: The order of the patches.
+            target: (B, L, P), in raster order. Defaults to None, the target
+                generator's.
 
         Returns:
-            Tensor: The loss, a scalar.
+            The loss, a scalar.
         """
         order = order.with_predict_ratio(self.predict_ratio)
         pred = self.predict_patches(images, order)  # (B, K, P)
@@ -202,13 +201,13 @@ class SAIM(BaseSelfSupervisor):
         """Sample the order in which each image's patches are predicted.
 
         Args:
-            images (Tensor): (B, 3, H, W), normalised.
-            view (View, optional): What :meth:`look` sees of them. Defaults to
-                None: the order looks itself, if it needs to.
-            generator (torch.Generator, optional): As for :meth:`Order.sample`.
+            images: (B, 3, H, W), normalised.
+            view: What :meth:`look` sees of them. Defaults to None: the order
+                looks itself, if it needs to.
+            generator: As for :meth:`Order.sample`.
 
         Returns:
-            PredictionOrder: Of B images; without a prefix.
+            Of B images; without a prefix.
         """
         if view is None and self.order.looks:
             view = self.look(images)
@@ -348,10 +347,10 @@ def is_pretraining(cfg: dict) -> bool:
     """Whether a config's model is a SAIM, or of a class made of it.
 
     Args:
-        cfg (dict): A whole config.
+        cfg: A whole config.
 
     Returns:
-        bool: Also False for models of toolboxes that are not loaded.
+        Also False for models of toolboxes that are not loaded.
     """
     model = MMPRETRAIN_MODELS.get(cfg['model']['type'])
     return isinstance(model, type) and issubclass(model, SAIM)

@@ -21,13 +21,13 @@ class SemanticOrder(Order):
     if there is one. That costs a forward pass of it.
 
     Args:
-        kind (str): 'attention_center', by the distance from the patch of
-            the highest attention (their best); or 'attention', the highest
-            attention first. Defaults to 'attention_center'.
-        similarity (str): What the attention is: 'cls' and 'gap', softmax of
-            the cosine of each patch's feature to the class token's, or to the
-            mean of all; 'self', the class token's in the last block, the mean
-            of the heads. Defaults to 'cls'.
+        kind: 'attention_center', by the distance from the patch of the highest
+            attention (their best); or 'attention', the highest attention
+            first.
+        similarity: What the attention is: 'cls' and 'gap', softmax of the
+            cosine of each patch's feature to the class token's, or to the mean
+            of all; 'self', the class token's in the last block, the mean of
+            the heads.
 
     Raises:
         ValueError: If an argument is none of these.

@@ -37,9 +37,9 @@ class SimMIMViT(SAIMViT):
         """Encode images of which patches are masked.
 
         Args:
-            x (Tensor): (B, 3, H, W).
-            mask (Tensor, optional): (B, rows, columns), 1 where a patch is
-                masked. Defaults to None, then none is.
+            x: (B, 3, H, W).
+            mask: (B, rows, columns), 1 where a patch is masked. Defaults to
+                None, then none is.
 
         Returns:
             tuple[Tensor]: (B, C, rows, columns).

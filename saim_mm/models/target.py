@@ -18,8 +18,8 @@ class Target(BaseModule):
     A target of one's own is a subclass, registered in MMEngine's ``MODELS``.
 
     Args:
-        patch_size (int): Side of a patch in pixels. :class:`~saim_mm.SAIM`
-            fills it in.
+        patch_size: Side of a patch in pixels. :class:`~saim_mm.SAIM` fills it
+            in.
     """
 
     #: Whether :meth:`forward` needs a view of the images (see ``SAIM.look``).
@@ -37,11 +37,11 @@ class Target(BaseModule):
         """Channels of the target, and so of the prediction.
 
         Args:
-            backbone (SAIMViT): The model's encoder.
-            teacher (nn.Module, optional): The model's teacher.
+            backbone: The model's encoder.
+            teacher: The model's teacher.
 
         Returns:
-            int: Those of pixels, unless a subclass says otherwise.
+            Those of pixels, unless a subclass says otherwise.
         """
         return self.patch_size**2 * backbone.in_channels
 
@@ -54,13 +54,13 @@ class Target(BaseModule):
         """Compute the target, without gradients.
 
         Args:
-            images (Tensor): (B, C, H, W), normalised as for the backbone.
-            model (SAIM, optional): The model. Pixels need none.
-            view (View, optional): What its teacher, or its encoder, sees of
-                the images, if that is known already.
+            images: (B, C, H, W), normalised as for the backbone.
+            model: The model. Pixels need none.
+            view: What its teacher, or its encoder, sees of the images, if that
+                is known already.
 
         Returns:
-            Tensor: (B, L, :meth:`out_channels`), patches in raster order.
+            (B, L, :meth:`out_channels`), patches in raster order.
         """
         raise NotImplementedError
 
@@ -69,11 +69,11 @@ def patchify(images: Tensor, patch_size: int) -> Tensor:
     """Cut images into patches.
 
     Args:
-        images (Tensor): (B, C, H, W), H and W multiples of ``patch_size`` p.
-        patch_size (int): Side of a patch in pixels.
+        images: (B, C, H, W), H and W multiples of ``patch_size`` p.
+        patch_size: Side of a patch in pixels.
 
     Returns:
-        Tensor: (B, L, p * p * C), patches in raster order, pixels ordered by
+        (B, L, p * p * C), patches in raster order, pixels ordered by
         row in the patch, column in the patch, channel.
     """
     b, c, h, w = images.shape
@@ -88,12 +88,12 @@ def unpatchify(
     """Put patches together; the inverse of :func:`patchify`.
 
     Args:
-        patches (Tensor): (B, L, p * p * C).
-        patch_size (int): Side p of a patch in pixels.
-        grid (tuple[int, int]): Rows and columns of patches.
+        patches: (B, L, p * p * C).
+        patch_size: Side p of a patch in pixels.
+        grid: Rows and columns of patches.
 
     Returns:
-        Tensor: (B, C, H, W).
+        (B, C, H, W).
     """
     p, (rows, columns) = patch_size, grid
     x = patches.unflatten(-1, (p, p, -1)).unflatten(1, (rows, columns))
@@ -107,14 +107,13 @@ class SmoothedPatchTarget(Target):
     """Target of SAIM (Eq. 7): Gaussian blur, patches, normalisation.
 
     Args:
-        patch_size (int): Side of a patch in pixels. :class:`~saim_mm.SAIM`
-            fills it in.
-        kernel_size (int, optional): Side of the Gaussian kernel in pixels, an
-            odd number. None for no blur. Defaults to 9.
-        sigma (float): Standard deviation of the Gaussian in pixels, positive.
-            Defaults to 1.
-        normalize (bool): Whether each patch is normalised by the mean and the
-            unbiased variance of its own pixels. Defaults to True.
+        patch_size: Side of a patch in pixels. :class:`~saim_mm.SAIM` fills it
+            in.
+        kernel_size: Side of the Gaussian kernel in pixels, an odd number. None
+            for no blur.
+        sigma: Standard deviation of the Gaussian in pixels, positive.
+        normalize: Whether each patch is normalised by the mean and the
+            unbiased variance of its own pixels.
 
     Raises:
         ValueError: If ``kernel_size`` or ``sigma`` is not as above.
@@ -155,10 +154,10 @@ class SmoothedPatchTarget(Target):
         """Smooth images, with zeros beyond their borders.
 
         Args:
-            images (Tensor): (B, C, H, W).
+            images: (B, C, H, W).
 
         Returns:
-            Tensor: (B, C, H, W).
+            (B, C, H, W).
         """
         if self.kernel is None:
             return images
@@ -172,10 +171,10 @@ class SmoothedPatchTarget(Target):
         """Mean and standard deviation that a patch is normalised with.
 
         Args:
-            patches (Tensor): (B, L, P).
+            patches: (B, L, P).
 
         Returns:
-            tuple[Tensor, Tensor]: (B, L, 1) each.
+            (B, L, 1) each.
         """
         mean = patches.mean(dim=-1, keepdim=True)
         # Unbiased. (Tensor.var takes ten times as long on CPUs.)

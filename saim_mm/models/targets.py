@@ -72,11 +72,11 @@ class HOGTarget(Target):
     """Histograms of oriented gradients, by mmpretrain's generator (MaskFeat).
 
     Args:
-        patch_size (int): Side of a patch in pixels. :class:`~saim_mm.SAIM`
-            fills it in.
-        nbins (int): Orientations. Defaults to 9.
-        pool (int, optional): Side in pixels of the cells with a histogram of
-            each color; divides ``patch_size``. Defaults to None, half a patch.
+        patch_size: Side of a patch in pixels. :class:`~saim_mm.SAIM` fills it
+            in.
+        nbins: Orientations.
+        pool: Side in pixels of the cells with a histogram of each color;
+            divides ``patch_size``. Defaults to None, half a patch.
 
     Raises:
         ValueError: If ``pool`` is not as above.
@@ -131,10 +131,10 @@ class PatchHOG(HOGGenerator):
         """Compute histograms.
 
         Args:
-            x (Tensor): float32, (B, 3, H, W).
+            x: float32, (B, 3, H, W).
 
         Returns:
-            Tensor: (B, L, 3 * cells of a patch * bins), patches row by row.
+            (B, L, 3 * cells of a patch * bins), patches row by row.
         """
         height, width = x.shape[2:]
         if self.gaussian_kernel.shape != (height, width):

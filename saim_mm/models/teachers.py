@@ -25,10 +25,9 @@ class View:
     """What an encoder sees of whole images; without gradients.
 
     Args:
-        patches (Tensor): (B, L, C), the feature of each patch.
-        cls_token (Tensor, optional): (B, C), that of the class token.
-        last (tuple[TransformerBlock, Tensor], optional): The encoder's last
-            block and what goes into it, (B, L + 1, C).
+        patches: (B, L, C), the feature of each patch.
+        cls_token: (B, C), that of the class token.
+        last: The encoder's last block and what goes into it, (B, L + 1, C).
     """
 
     patches: Tensor
@@ -42,10 +41,10 @@ class View:
         """How much attention each patch gets.
 
         Args:
-            similarity (str): As for :class:`SemanticOrder`.
+            similarity: As for :class:`SemanticOrder`.
 
         Returns:
-            Tensor: (B, L), float32 at least; of 'cls' and 'gap' the sum is 1,
+            (B, L), float32 at least; of 'cls' and 'gap' the sum is 1,
             of 'self' that and the class token's own share.
 
         Raises:
@@ -99,11 +98,11 @@ def look(vit: SAIMViT, images: Tensor) -> View:
     """Let an encoder look at whole images, in evaluation mode.
 
     Args:
-        vit (SAIMViT): With class token and final norm.
-        images (Tensor): (B, 3, H, W), normalised.
+        vit: With class token and final norm.
+        images: (B, 3, H, W), normalised.
 
     Returns:
-        View: After the final norm.
+        After the final norm.
     """
     last = vit.num_layers - 1
     usual = vit.training, vit.out_type, vit.out_indices
@@ -131,11 +130,11 @@ class MovingAverageTeacher(nn.Module):
     0.999 to 0.9999 over the first 100.
 
     Args:
-        student (SAIMViT): The encoder; :class:`~saim_mm.SAIM` fills it in.
-        momentum (float): At the beginning. Defaults to 0.001.
-        end_momentum (float): In the end. Defaults to 0.0001.
-        ramp (float): Share of the training in which the one goes linearly to
-            the other. Defaults to 1/8.
+        student: The encoder; :class:`~saim_mm.SAIM` fills it in.
+        momentum: At the beginning.
+        end_momentum: In the end.
+        ramp: Share of the training in which the one goes linearly to the
+            other.
 
     Raises:
         ValueError: If an argument is not a share.
@@ -184,8 +183,7 @@ class MovingAverageTeacher(nn.Module):
         """Take in the encoder's weights after a step.
 
         Args:
-            student (SAIMViT): The encoder.
-            progress (float): How far the training is, 0 to 1.
+            progress: How far the training is, 0 to 1.
         """
         part = min(progress / self.ramp, 1)
         change = self.end_momentum - self.momentum
@@ -222,13 +220,13 @@ class FrozenTeacher(nn.Module):
     runner loads its weights (``init_weights``), or says what they lack.
 
     Args:
-        student (SAIMViT): The encoder; :class:`~saim_mm.SAIM` fills it in.
-        backbone (dict): A backbone of mmpretrain with the same grid of
-            patches, with ``init_cfg=dict(type='Pretrained', checkpoint=...)``
-            (and ``prefix``, as MMEngine's). Its output is a map (B, C, rows,
+        student: The encoder; :class:`~saim_mm.SAIM` fills it in.
+        backbone: A backbone of mmpretrain with the same grid of patches, with
+            ``init_cfg=dict(type='Pretrained', checkpoint=...)`` (and
+            ``prefix``, as MMEngine's). Its output is a map (B, C, rows,
             columns), or a ViT's tokens with ``out_type='raw'``.
-        neck (dict, optional): What follows, token by token, such as
-            ``CLIPProjection``; with an ``init_cfg`` of its own.
+        neck: What follows, token by token, such as ``CLIPProjection``; with an
+            ``init_cfg`` of its own.
 
     Raises:
         ValueError: If there is no checkpoint, the backbone's patches are not
@@ -309,9 +307,9 @@ def load_all(module: nn.Module, field: str, init_cfg: dict) -> None:
     """Load a checkpoint that has every weight of a module.
 
     Args:
-        module (nn.Module): Changed in place.
-        field (str): What to name in errors.
-        init_cfg (dict): MMEngine's, of type Pretrained.
+        module: Changed in place.
+        field: What to name in errors.
+        init_cfg: MMEngine's, of type Pretrained.
 
     Raises:
         ValueError: If a weight is missing or of another size.

@@ -194,8 +194,7 @@ def apply_init_cfg(vit: nn.Module, configs: list[dict]) -> None:
     registered as ``'PretrainedViT'``, which knows the formats of others.
 
     Args:
-        vit (nn.Module): The backbone.
-        configs (list[dict]): As for MMEngine.
+        configs: As for MMEngine.
     """
     for last in (False, True):
         for config in configs:

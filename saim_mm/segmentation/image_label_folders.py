@@ -23,13 +23,11 @@ class ImageLabelFolders(BaseSegDataset):
     of ``classes.txt`` in ``data_root``.
 
     Args:
-        data_root (str): Root of ``data_prefix``.
-        data_prefix (dict): ``img_path`` and ``seg_map_path``, the folders;
-            their sub-folders are searched too.
-        metainfo (dict, optional): ``classes``, and perhaps ``palette``, a
-            colour for each. Defaults to None.
-        void (Sequence[int]): Labels that are void beside 255. Defaults to
-            none.
+        data_root: Root of ``data_prefix``.
+        data_prefix: ``img_path`` and ``seg_map_path``, the folders; their
+            sub-folders are searched too.
+        metainfo: ``classes``, and perhaps ``palette``, a colour for each.
+        void: Labels that are void beside 255. Defaults to none.
         **kwargs: As for mmseg's
             :class:`~mmseg.datasets.BaseSegDataset`.
 
@@ -72,7 +70,7 @@ class ImageLabelFolders(BaseSegDataset):
         """List the images and their label maps.
 
         Returns:
-            list[dict]: An image each.
+            An image each.
         """
         folders = {}
         for key in ('img_path', 'seg_map_path'):
@@ -131,8 +129,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
         """Load a label map.
 
         Args:
-            results (dict): Of the pipeline, from an
-                :class:`ImageLabelFolders`.
+            results: Of the pipeline, from an :class:`ImageLabelFolders`.
 
         Raises:
             ValueError: If the file is not a label map of the image's size,

@@ -16,9 +16,9 @@ class LinearSegHead(FCNHead):
     nothing but the classifier is trained.
 
     Args:
-        in_channels (Sequence[int]): Channels of each map. Other maps than the
-            first have its size after bilinear interpolation.
-        num_classes (int): Number of classes.
+        in_channels: Channels of each map. Other maps than the first have its
+            size after bilinear interpolation.
+        num_classes: Number of classes.
         **kwargs: Other arguments of mmseg's ``BaseDecodeHead``, such as
             ``in_index`` (defaults to all maps, in turn) or ``loss_decode``.
     """

@@ -19,10 +19,10 @@ def check_arg(condition: bool, field: str, value: Any, right: str) -> None:
     """Refuse a value.
 
     Args:
-        condition (bool): Whether the value is acceptable.
-        field (str): The argument's name.
-        value (Any): Its value.
-        right (str): What would be acceptable, as it follows "must be".
+        condition: Whether the value is acceptable.
+        field: The argument's name.
+        value: Its value.
+        right: What would be acceptable, as it follows "must be".
 
     Raises:
         ValueError: If ``condition`` is false.
@@ -37,9 +37,8 @@ def check_within_root(path: str, root: str, field: str) -> None:
     Links inside the data may lead anywhere: who made them had the right.
 
     Args:
-        path (str): The path.
-        root (str): The folder of the data.
-        field (str): What named the path.
+        root: The folder of the data.
+        field: What named the path.
 
     Raises:
         ValueError: If it leads out of the folder.

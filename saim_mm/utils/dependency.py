@@ -47,8 +47,8 @@ def require(module: str, needed_by: str) -> None:
     """Import a module, or say how to install it.
 
     Args:
-        module (str): Of a toolbox of :data:`INSTALL`, as ``'mmdet.apis'``.
-        needed_by (str): What the user asked for, named in the message.
+        module: Of a toolbox of :data:`INSTALL`, as ``'mmdet.apis'``.
+        needed_by: What the user asked for, named in the message.
 
     Raises:
         ImportError: If ``module`` cannot be imported.

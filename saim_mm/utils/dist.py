@@ -18,10 +18,10 @@ def gather_errors(
     """Do what may fail in one process alone, and tell all.
 
     Args:
-        work (Callable): In which no process waits for another that failed.
+        work: In which no process waits for another that failed.
 
     Returns:
-        tuple: The error of this process, or None; and those of all that
+        The error of this process, or None; and those of all that
         failed, in words, by the number of the process.
     """
     error = None
@@ -40,9 +40,8 @@ def run_or_raise_on_all(
     """Do what may fail in one process alone; if it does, all raise.
 
     Args:
-        work (Callable): As for :func:`gather_errors`.
-        main_only (bool): Whether only the main process does it. Defaults to
-            False.
+        work: As for :func:`gather_errors`.
+        main_only: Whether only the main process does it.
 
     Raises:
         Exception: That of this process.

@@ -16,7 +16,7 @@ def count_flops(compute_loss: Callable[[], Tensor]) -> tuple[int, int]:
     need is counted, which is 2 % for ViT-B/16 at 224 pixels.
 
     Returns:
-        tuple[int, int]: Forward alone, and both.
+        Forward alone, and both.
     """
     counter = FlopCounterMode(display=False)
     # The counter knows nothing of PyTorch's fused attention for CPUs.

@@ -30,7 +30,7 @@ def install() -> bool:
     Compiled ones, if they can be loaded, stay for what they can compute.
 
     Returns:
-        bool: Whether mmcv has none that can be loaded.
+        Whether mmcv has none that can be loaded.
     """
     try:
         found = importlib.import_module(NAME)
@@ -133,14 +133,14 @@ def nms(
     """Non-maximum suppression.
 
     Args:
-        boxes (Tensor): (N, 4), left, top, right, bottom.
-        scores (Tensor): (N,).
-        iou_threshold (float): A box that overlaps a better one by more goes.
-        offset (int): 1 if right and bottom are inside of the box, as in
-            mmdet's first version, else 0.
+        boxes: (N, 4), left, top, right, bottom.
+        scores: (N,).
+        iou_threshold: A box that overlaps a better one by more goes.
+        offset: 1 if right and bottom are inside of the box, as in mmdet's
+            first version, else 0.
 
     Returns:
-        Tensor: int64, indices of the boxes that stay, the best first.
+        int64, indices of the boxes that stay, the best first.
     """
     boxes, scores = at_least_float32(boxes, scores)
     if offset:
@@ -164,16 +164,16 @@ def roi_align_forward(
     """Sample a map in boxes (Mask R-CNN, Sec. 3).
 
     Args:
-        input (Tensor): (B, C, H, W).
-        rois (Tensor): (N, 5), number of the image, left, top, right, bottom.
-        output (Tensor): (N, C, aligned_height, aligned_width), written.
-        argmax_y, argmax_x (Tensor): Of max pooling.
-        aligned_height, aligned_width (int): Bins of a box.
-        spatial_scale (float): Of the map's coordinates to the boxes'.
-        sampling_ratio (int): Samples along each side of a bin; 0: as many as
-            the map has points.
-        pool_mode (int): 1: mean of the samples.
-        aligned (bool): Whether coordinates are shifted by half a point.
+        input: (B, C, H, W).
+        rois: (N, 5), number of the image, left, top, right, bottom.
+        output: (N, C, aligned_height, aligned_width), written.
+        argmax_y, argmax_x: Of max pooling.
+        aligned_height, aligned_width: Bins of a box.
+        spatial_scale: Of the map's coordinates to the boxes'.
+        sampling_ratio: Samples along each side of a bin; 0: as many as the map
+            has points.
+        pool_mode: 1: mean of the samples.
+        aligned: Whether coordinates are shifted by half a point.
 
     Raises:
         NotImplementedError: For ``pool_mode`` 0, the maximum.
@@ -208,8 +208,8 @@ def roi_align_backward(
     """Gradient of :func:`roi_align_forward` by the map.
 
     Args:
-        grad_output (Tensor): (N, C, aligned_height, aligned_width).
-        grad_input (Tensor): (B, C, H, W), written.
+        grad_output: (N, C, aligned_height, aligned_width).
+        grad_input: (B, C, H, W), written.
         rois, argmax_y, argmax_x, aligned_height, aligned_width, spatial_scale,
             sampling_ratio, pool_mode, aligned: As there.
 

@@ -12,7 +12,7 @@ def seed_everything(*key: int) -> None:
     """Seed Python, NumPy and PyTorch.
 
     Args:
-        *key (int): Not negative; other keys give independent numbers.
+        *key: Not negative; other keys give independent numbers.
     """
     torch.manual_seed(seed_cpu(key))
 
@@ -21,10 +21,10 @@ def seed_cpu(key: tuple[int, ...]) -> int:
     """Seed Python, NumPy and PyTorch's generator of the CPU, fast.
 
     Args:
-        key (tuple[int, ...]): As for :func:`seed_everything`.
+        key: As for :func:`seed_everything`.
 
     Returns:
-        int: What they were temp_seed with.
+        What they were temp_seed with.
     """
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(seed)
@@ -38,7 +38,7 @@ def temp_seed(key: tuple[int, ...]) -> Iterator[None]:
     """Seed the generators of the CPU, and set them back afterwards.
 
     Args:
-        key (tuple[int, ...]): As for :func:`seed_everything`.
+        key: As for :func:`seed_everything`.
     """
     states = random.getstate(), np.random.get_state()
     with torch.random.fork_rng(devices=[]):

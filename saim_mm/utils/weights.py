@@ -26,12 +26,11 @@ def explain(names: list[str], reasons: dict[str, str] = NO_PLACE) -> str:
     """Why weights do not fit, as far as their names say.
 
     Args:
-        names (list[str]): Of the weights.
-        reasons (dict[str, str]): Regular expression -> reason. Defaults to
-            :data:`NO_PLACE`.
+        names: Of the weights.
+        reasons: Regular expression -> reason. Defaults to :data:`NO_PLACE`.
 
     Returns:
-        str: ' (reason; reason)', or ''.
+        ' (reason; reason)', or ''.
     """
     found = [
         reason
@@ -45,11 +44,10 @@ def shorten(names: list[str], length: int = 3) -> str:
     """The first names of a list, and how many others there are.
 
     Args:
-        names (list[str]): The names.
-        length (int): How many are given. Defaults to 3.
+        length: How many are given.
 
     Returns:
-        str: The text.
+        The text.
     """
     others = len(names) - length
     return f'{names[:length]}' + (f' and {others} others' * (others > 0))

@@ -18,12 +18,11 @@ def attention_maps(vit: SAIMViT, images: Tensor) -> list[Tensor]:
     """The attention of every block (Fig. 4).
 
     Args:
-        vit (SAIMViT): In evaluation mode; every block of it attends to the
-            whole image.
-        images (Tensor): (B, 3, H, W), normalised, of any size.
+        vit: In evaluation mode; every block of it attends to the whole image.
+        images: (B, 3, H, W), normalised, of any size.
 
     Returns:
-        list[Tensor]: Of each block (B, heads, T, T), the rows sum to 1; T is
+        Of each block (B, heads, T, T), the rows sum to 1; T is
         the class token, if there is one, and the patches in raster order.
 
     Raises:
@@ -64,10 +63,10 @@ def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
     product of the blocks' mean attention, half of it the residual.
 
     Args:
-        maps (Sequence[Tensor]): Of :func:`attention_maps`.
+        maps: Of :func:`attention_maps`.
 
     Returns:
-        Tensor: (B, T, T), the rows sum to 1.
+        (B, T, T), the rows sum to 1.
     """
     rollout = None
     for weights in maps:
@@ -88,13 +87,11 @@ def draw_attention(
     """Draw where the patches at some points look (Fig. 4).
 
     Args:
-        vit (SAIMViT): As for :func:`attention_maps`.
-        image (Tensor): Pixels, RGB, 0 to 255, (3, H, W).
-        points (Sequence[tuple[int, int]]): x and y in pixels.
-        layer (int): The block, from 0, or from the end with -1. Defaults to
-            -1.
-        heads (Sequence[int], optional): The heads to draw, from 0. Defaults
-            to None: all.
+        vit: As for :func:`attention_maps`.
+        image: Pixels, RGB, 0 to 255, (3, H, W).
+        points: x and y in pixels.
+        layer: The block, from 0, or from the end with -1.
+        heads: The heads to draw, from 0. Defaults to None: all.
 
     Returns:
         Figure: A row for each point: the image with the point, attention

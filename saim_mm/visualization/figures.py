@@ -18,11 +18,10 @@ def load_images(paths: Sequence[str], size: tuple[int, int]) -> Tensor:
     """Load images, cut and scaled to a size.
 
     Args:
-        paths (Sequence[str]): The files.
-        size (tuple[int, int]): Height and width in pixels.
+        size: Height and width in pixels.
 
     Returns:
-        Tensor: RGB, float32, 0 to 255, (B, 3, H, W).
+        RGB, float32, 0 to 255, (B, 3, H, W).
 
     Raises:
         ValueError: If a file is no image.
@@ -46,10 +45,10 @@ def figure_to_array(figure: Figure) -> np.ndarray:
     """A figure as pixels.
 
     Args:
-        figure (Figure): The figure, drawn at its own resolution.
+        figure: The figure, drawn at its own resolution.
 
     Returns:
-        ndarray: RGB, uint8, (height, width, 3).
+        RGB, uint8, (height, width, 3).
     """
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
@@ -76,9 +75,9 @@ def point_to_patch(
     """The raster index of the patch that a point is in.
 
     Args:
-        point (tuple[int, int]): x and y in pixels.
-        size (tuple[int, int]): Height and width of the image.
-        patch_size (int): Side of a patch.
+        point: x and y in pixels.
+        size: Height and width of the image.
+        patch_size: Side of a patch.
 
     Raises:
         ValueError: If the point is outside the image.

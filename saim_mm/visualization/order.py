@@ -25,13 +25,13 @@ def draw_order(
     """Draw an order, its masks and what a patch may see (Fig. 5).
 
     Args:
-        order (PredictionOrder): Of one image.
-        image (Tensor): Pixels, RGB, 0 to 255, (3, H, W).
-        patch_size (int): Side of a patch; divides H and W.
-        point (tuple[int, int]): x and y, in pixels, of the patch.
+        order: Of one image.
+        image: Pixels, RGB, 0 to 255, (3, H, W).
+        patch_size: Side of a patch; divides H and W.
+        point: x and y, in pixels, of the patch.
 
     Returns:
-        Figure: Four pictures.
+        Four pictures.
 
     Raises:
         ValueError: If the point is outside the image.
@@ -100,10 +100,10 @@ def generate(
     these are then taken from the image (so it is no free generation).
 
     Args:
-        model (SAIM): The model, in evaluation mode.
-        image (Tensor): Pixels, RGB, 0 to 255, (3, H, W).
-        order (PredictionOrder): Of the one image.
-        given (int): How many patches are known, 0 to L.
+        model: The model, in evaluation mode.
+        image: Pixels, RGB, 0 to 255, (3, H, W).
+        order: Of the one image.
+        given: How many patches are known, 0 to L.
 
     Yields:
         Tensor: Pixels as in ``image``, grey where nothing is yet; first with
@@ -158,7 +158,7 @@ def save_generation(
     """Write an animated GIF of :func:`complete`, at its end the original.
 
     Args:
-        path (str | Path): The file. Its folder is made.
+        path: The file. Its folder is made.
         model, image, order, given: As for :func:`complete`.
 
     Raises:

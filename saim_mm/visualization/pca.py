@@ -14,11 +14,11 @@ def pca_to_rgb(features: Tensor) -> Tensor:
     """Dense features as colours: their first three principal components.
 
     Args:
-        features (Tensor): (N, C, rows, columns); the components are those of
-            all N together, so a colour means the same in each.
+        features: (N, C, rows, columns); the components are those of all N
+            together, so a colour means the same in each.
 
     Returns:
-        Tensor: 0 to 255, (N, 3, rows, columns).
+        0 to 255, (N, 3, rows, columns).
     """
     number, channels, rows, columns = features.shape
     check_arg(
@@ -48,13 +48,12 @@ def draw_pca(vit: SAIMViT, images: Tensor, layer: int = -1) -> Figure:
     """Draw the dense features of images as colours.
 
     Args:
-        vit (SAIMViT): In evaluation mode.
-        images (Tensor): Pixels, RGB, 0 to 255, (B, 3, H, W).
-        layer (int): The block, from 0, or from the end with -1. Defaults to
-            -1.
+        vit: In evaluation mode.
+        images: Pixels, RGB, 0 to 255, (B, 3, H, W).
+        layer: The block, from 0, or from the end with -1.
 
     Returns:
-        Figure: The images above their features.
+        The images above their features.
 
     Raises:
         ValueError: If there is no such block.

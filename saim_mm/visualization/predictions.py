@@ -14,11 +14,11 @@ def draw_columns(columns: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     """Draw pictures in columns, each under its title.
 
     Args:
-        columns (Mapping[str, Sequence[ndarray]]): Title -> pictures, RGB,
-            uint8, (height, width, 3); as many in every column, a row for each.
+        columns: Title -> pictures, RGB, uint8, (height, width, 3); as many in
+            every column, a row for each.
 
     Returns:
-        Figure: Three inches a column; a row is as high as its first picture.
+        Three inches a column; a row is as high as its first picture.
 
     Raises:
         ValueError: If there is no picture, or a column has more than others.
@@ -61,14 +61,14 @@ def paint_labels(
     """Paint a label map on its image, as mmseg paints predictions.
 
     Args:
-        image (ndarray): RGB, uint8, (height, width, 3).
-        labels (ndarray): Classes, (height, width); those without a colour are
-            void, and not painted.
-        palette (Sequence[Sequence[int]]): A colour, RGB, for each class.
-        opacity (float): Of the colours. Defaults to 0.8, mmseg's.
+        image: RGB, uint8, (height, width, 3).
+        labels: Classes, (height, width); those without a colour are void, and
+            not painted.
+        palette: A colour, RGB, for each class.
+        opacity: Of the colours. Defaults to 0.8, mmseg's.
 
     Returns:
-        ndarray: RGB, uint8, (height, width, 3).
+        RGB, uint8, (height, width, 3).
 
     Raises:
         ValueError: If the label map has another size than the image.

@@ -23,12 +23,12 @@ def reconstruct(
     and contrast; these are taken from the target, as MAE's demo does.
 
     Args:
-        model (SAIM): The model, in evaluation mode.
-        images (Tensor): Pixels, RGB, 0 to 255, (B, 3, H, W).
-        order (PredictionOrder, optional): Defaults to None, a new one.
+        model: The model, in evaluation mode.
+        images: Pixels, RGB, 0 to 255, (B, 3, H, W).
+        order: Defaults to None, a new one.
 
     Returns:
-        tuple[Tensor, Tensor]: The blurred images and the predicted ones,
+        The blurred images and the predicted ones,
         pixels as in ``images``.
 
     Raises:
@@ -59,11 +59,11 @@ def statistics_alone(model: SAIM, images: Tensor) -> Tensor:
     what a picture owes to these.
 
     Args:
-        model (SAIM): One that is trained on normalised patches.
-        images (Tensor): Pixels, RGB, 0 to 255, (B, 3, H, W).
+        model: One that is trained on normalised patches.
+        images: Pixels, RGB, 0 to 255, (B, 3, H, W).
 
     Returns:
-        Tensor: Pixels as in ``images``.
+        Pixels as in ``images``.
     """
     target = pixel_target(model)
     mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
@@ -90,11 +90,11 @@ def reconstruct_mae(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
     """What mmpretrain's MAE makes of the patches that it is shown.
 
     Args:
-        model (nn.Module): mmpretrain's ``MAE``, in evaluation mode.
-        images (Tensor): Pixels, RGB, 0 to 255, (B, 3, H, W).
+        model: mmpretrain's ``MAE``, in evaluation mode.
+        images: Pixels, RGB, 0 to 255, (B, 3, H, W).
 
     Returns:
-        tuple[Tensor, Tensor]: What it is shown, grey where nothing, and that
+        What it is shown, grey where nothing, and that
         with its predictions in place of the grey; pixels as in ``images``.
     """
     mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
@@ -127,15 +127,14 @@ def draw_reconstructions(
     prediction is shown with these.
 
     Args:
-        model (SAIM): The model, in evaluation mode.
-        images (Tensor): Pixels, RGB, 0 to 255, (B, 3, H, W).
-        orders (Sequence[PredictionOrder | None]): A row of predictions for
-            each; None: a new one. Defaults to one new order.
-        mae (nn.Module, optional): mmpretrain's ``MAE``; adds two rows.
-            Defaults to None.
+        model: The model, in evaluation mode.
+        images: Pixels, RGB, 0 to 255, (B, 3, H, W).
+        orders: A row of predictions for each; None: a new one. Defaults to one
+            new order.
+        mae: mmpretrain's ``MAE``; adds two rows.
 
     Returns:
-        Figure: One column for each image.
+        One column for each image.
     """
     normalized = pixel_target(model).normalize
     own = "\n(each patch's own\nmean and contrast)" if normalized else ''

@@ -61,9 +61,6 @@ def check_config(cfg: Mapping) -> None:
     classes. ``check_config = False`` in the config leaves the look out. If
     the look itself fails there is a warning, and training goes on.
 
-    Args:
-        cfg (Mapping): The config.
-
     Raises:
         ConfigError: A ValueError, naming the field, its value, and what
             would be right.

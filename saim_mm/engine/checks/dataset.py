@@ -19,10 +19,6 @@ from ...utils.check import check_arg, check_within_root
 def check_data(loop: BaseLoop, model: nn.Module) -> None:
     """Compare the data of a training loop with it, the model and the disk.
 
-    Args:
-        loop (BaseLoop): The loop.
-        model (nn.Module): The model.
-
     Raises:
         ValueError: If the sampler is not one for such a loop, or the dataset
             does not fill one batch; or as :func:`check_dataset`.
@@ -57,8 +53,7 @@ def check_dataset(dataset: Dataset, model: nn.Module) -> None:
     """Compare a dataset with the model's heads, and with the disk.
 
     Args:
-        dataset (Dataset): For training.
-        model (nn.Module): The model.
+        dataset: For training.
 
     Raises:
         ValueError: If the number of classes is not that of every head, or

@@ -17,7 +17,7 @@ def check_precision(optim_wrapper_type: str | None) -> None:
     """Refuse mixed precision of a kind that there is not here.
 
     Args:
-        optim_wrapper_type (str, optional): ``optim_wrapper.type``.
+        optim_wrapper_type: ``optim_wrapper.type``.
 
     Raises:
         ValueError: Naming the types that work here.
@@ -50,7 +50,7 @@ def check_machine(cfg: Config) -> None:
     """Check a config for this machine, and adapt it to one without GPUs.
 
     Args:
-        cfg (Config): The config, see :func:`prepare_for_cpu`.
+        cfg: The config, see :func:`prepare_for_cpu`.
 
     Raises:
         ValueError: If it asks for GPUs that are not there.
@@ -73,8 +73,8 @@ def prepare_for_cpu(cfg: Config) -> None:
     trained in instead.
 
     Args:
-        cfg (Config): The config, changed in place: the precision, and the
-            settings of distributed training if processes were launched.
+        cfg: The config, changed in place: the precision, and the settings of
+            distributed training if processes were launched.
 
     Raises:
         ValueError: If slurm is to launch processes, which need GPUs.

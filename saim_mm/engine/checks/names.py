@@ -26,7 +26,7 @@ def check_names(cfg: Mapping) -> None:
     one afterwards changes nothing.
 
     Args:
-        cfg (Mapping): The config; a Config knows its file.
+        cfg: The config; a Config knows its file.
 
     Raises:
         ConfigError: If a name looks like a misspelled field, or if a variable
@@ -90,7 +90,7 @@ def names_of_file(cfg: Mapping) -> tuple[set[str], set[str]]:
     """Names that a config's file reads, and those that it sets in vain.
 
     Returns:
-        tuple[set[str], set[str]]: Of the second kind are variables that a
+        Of the second kind are variables that a
         file of ``_base_`` sets, too, and this one never reads.
     """
     path = getattr(cfg, 'filename', None)

@@ -69,9 +69,9 @@ def find(name: Any, registries: Iterable[Registry], scope: str) -> type | None:
     """What a ``type`` names.
 
     Args:
-        name (Any): A name, or the class itself.
-        registries (Iterable[Registry]): MMEngine's, where it may be.
-        scope (str): The toolbox whose own are looked through first.
+        name: A name, or the class itself.
+        registries: MMEngine's, where it may be.
+        scope: The toolbox whose own are looked through first.
     """
     if not isinstance(name, str):
         return name if callable(name) else None
@@ -119,11 +119,8 @@ def arguments(cls: Any) -> tuple[dict[str, tuple[Any, Any]], bool]:
 
     What a class takes as ``**kwargs`` are its parents' arguments.
 
-    Args:
-        cls (Any): It.
-
     Returns:
-        tuple[dict[str, tuple[Any, Any]], bool]: Name -> annotation and
+        Name -> annotation and
         default, each ``MISSING`` where there is none; and whether it takes
         others too.
     """

@@ -139,8 +139,7 @@ def fits(value: Any, hint: Any) -> bool:
     write a list of numbers often one, too.
 
     Args:
-        value (Any): The value.
-        hint (Any): The annotation, or ``MISSING``.
+        hint: The annotation, or ``MISSING``.
     """
     if hint in (MISSING, Any):
         return True
@@ -224,9 +223,9 @@ def is_in(value: Any, interval: str) -> bool:
     """Whether a number is in an interval, such as ``'int -1 or [1, 1e9)'``.
 
     Args:
-        value (Any): It is not if it is no number.
-        interval (str): Round brackets exclude their limit; ``int``: whole
-            numbers only; numbers before ``or`` are in it too.
+        value: It is not if it is no number.
+        interval: Round brackets exclude their limit; ``int``: whole numbers
+            only; numbers before ``or`` are in it too.
     """
     if not is_number(value) or math.isnan(value):
         return False
@@ -258,11 +257,10 @@ def check_value(
     """Refuse a value that its field cannot have.
 
     Args:
-        field (str): Where in the config it is.
-        value (Any): The value.
-        hint (Any): The annotation of the argument, or ``MISSING``.
-        default (Any): Its default, or ``MISSING``.
-        owner (Any): The class, or the name of the dict.
+        field: Where in the config it is.
+        hint: The annotation of the argument, or ``MISSING``.
+        default: Its default, or ``MISSING``.
+        owner: The class, or the name of the dict.
 
     Raises:
         ConfigError: Naming the field, the value, and what would be right.

@@ -41,8 +41,8 @@ class SafeCheckpointHook(CheckpointHook):
     whether the disk has room.
 
     Args:
-        keep_every (int, optional): Checkpoints of multiples of this many
-            epochs (iterations) are never removed. Defaults to None.
+        keep_every: Checkpoints of multiples of this many epochs (iterations)
+            are never removed.
         **kwargs: As for MMEngine's ``CheckpointHook``; ``max_keep_ckpts`` is
             how many of the last are kept.
 

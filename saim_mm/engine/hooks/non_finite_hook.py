@@ -25,11 +25,10 @@ class NonFiniteHook(Hook):
     optimisers and of MMEngine's strategies only the loss is looked at.)
 
     Args:
-        policy (str): 'stop'; 'skip', leave the step out; or 'restore', set
-            weights and optimiser back to the last checkpoint and go on with
-            the next images. Defaults to 'stop'.
-        max_times (int): After how many steps left out training stops all the
-            same. Defaults to 10.
+        policy: 'stop'; 'skip', leave the step out; or 'restore', set weights
+            and optimiser back to the last checkpoint and go on with the next
+            images.
+        max_times: After how many steps left out training stops all the same.
 
     Raises:
         ValueError: If an argument is not as above.
@@ -129,11 +128,8 @@ class NonFiniteHook(Hook):
 def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor:
     """The norm of all gradients together.
 
-    Args:
-        optimizer (torch.optim.Optimizer): The optimiser.
-
     Returns:
-        Tensor: A scalar; 0 without any gradient.
+        A scalar; 0 without any gradient.
     """
     gradients = [
         parameter.grad

@@ -34,17 +34,14 @@ class ProbeHook(Hook):
     the images.
 
     Args:
-        data_root (str): The folder, with a sub-folder for each class.
-        interval (int): Epochs between two looks. Defaults to 1.
-        by_epoch (bool): Whether ``interval`` counts epochs; iterations
-            otherwise. Defaults to True.
-        labels (bool): Whether sub-folders are classes. Without there is no
-            accuracy. Defaults to True.
-        max_images (int): Of more images as many, evenly spaced. Defaults to
-            5000.
-        k (int): Neighbours that vote. Defaults to 20.
-        batch_size (int): Images at a time and process. Defaults to 128.
-        num_workers (int): Loading processes. Defaults to 0.
+        data_root: The folder, with a sub-folder for each class.
+        interval: Epochs between two looks.
+        by_epoch: Whether ``interval`` counts epochs; iterations otherwise.
+        labels: Whether sub-folders are classes. Without there is no accuracy.
+        max_images: Of more images as many, evenly spaced.
+        k: Neighbours that vote.
+        batch_size: Images at a time and process.
+        num_workers: Loading processes.
 
     Raises:
         ValueError: If an argument is not as above; before training, if the

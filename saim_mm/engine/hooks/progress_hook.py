@@ -146,8 +146,8 @@ class AdvancedIterator:
     skips, or fetches, as many batches as there were iterations.
 
     Args:
-        loader (DataLoader): Endless.
-        skip (int): How many batches MMEngine will leave out.
+        loader: Endless.
+        skip: How many batches MMEngine will leave out.
     """
 
     def __init__(self, loader: DataLoader, skip: int) -> None:
@@ -167,8 +167,8 @@ def check_same_training(
     """Refuse what a sampler cannot go on from.
 
     Args:
-        sampler (ReproducibleSampler): Of the training that begins.
-        progress (dict[str, int]): Of the checkpoint.
+        sampler: Of the training that begins.
+        progress: Of the checkpoint.
 
     Raises:
         ValueError: If its images were counted in another way, or are beyond
@@ -199,8 +199,7 @@ def batch_size_of(loader: DataLoader) -> int:
     """The images of a batch of one process.
 
     Args:
-        loader (DataLoader): It has no ``batch_size`` if it was given a
-            ``batch_sampler``.
+        loader: It has no ``batch_size`` if it was given a ``batch_sampler``.
     """
     return loader.batch_size or loader.batch_sampler.batch_size
 

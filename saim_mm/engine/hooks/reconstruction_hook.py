@@ -22,8 +22,8 @@ class ReconstructionHook(Hook):
     files, TensorBoard and W&B take them as ``reconstruction``.
 
     Args:
-        interval (int): Iterations between two pictures. Defaults to 1000.
-        num_images (int): How many images at most. Defaults to 8.
+        interval: Iterations between two pictures.
+        num_images: How many images at most.
 
     Raises:
         ValueError: If an argument is not positive, or the model is none of
