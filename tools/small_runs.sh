@@ -1,18 +1,21 @@
 #!/usr/bin/env bash
 # The small studies of the README: pre-train, then train from that and from
 # scratch.
-#   tools/small_runs.sh cifar10|cifar10-gpu|bccd|digit-scenes|camvid
-#       [WORK_DIR]
+#   tools/small_runs.sh cifar10|cifar10-gpu|bccd|digit-scenes|camvid [SEED]
 # The data must be in data/; tools/dataset_converters/ make it. cifar10-gpu is a
-# larger one, for a GPU; the others take two CPU cores about an hour each. A
-# stage whose checkpoint is there is not run again.
+# larger one, for a GPU; the others take two CPU cores about an hour each. Runs
+# are in work_dirs/<study>, those of a SEED other than 0 in
+# work_dirs/<study>-<seed>. A stage whose checkpoint is there is not run again.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 study=${1:-}
-work_dir=${2:-work_dirs/$study}
+seed=${2:-0}
+suffix=
+if [ "$seed" != 0 ]; then suffix=-$seed; fi
+work_dir=work_dirs/$study$suffix
 scratch=model.backbone.init_cfg=None
 
-# stage NAME CHECKPOINT CONFIG [--cfg-options …]: train, unless it is done
+# stage NAME CHECKPOINT CONFIG [KEY=VALUE …]: train, unless it is done
 stage() {
     local name=$1 checkpoint=$2 config=$3
     shift 3
@@ -20,7 +23,8 @@ stage() {
         mkdir -p "$work_dir"
         echo "$name: see $work_dir/$name.log"
         python tools/train.py "configs/$config.py" \
-            --work-dir "$work_dir/$name" "$@" >"$work_dir/$name.log" 2>&1
+            --work-dir "$work_dir/$name" --cfg-options "randomness.seed=$seed" \
+            "$@" >"$work_dir/$name.log" 2>&1
     fi
 }
 
@@ -53,9 +57,9 @@ cifar10 | cifar10-gpu)
         linear=classification/vit-tiny-p4_1xb256-linear-coslr-50e_cifar10
         epochs=(100 50)
     fi
-    stage finetune "epoch_${epochs[0]}" $finetune --cfg-options "$weights"
-    stage linear "epoch_${epochs[1]}" $linear --cfg-options "$weights"
-    stage scratch "epoch_${epochs[0]}" $finetune --cfg-options "$scratch" \
+    stage finetune "epoch_${epochs[0]}" $finetune "$weights"
+    stage linear "epoch_${epochs[1]}" $linear "$weights"
+    stage scratch "epoch_${epochs[0]}" $finetune "$scratch" \
         optim_wrapper.paramwise_cfg.layer_decay_rate=1.0
     python tools/knn.py "configs/$finetune.py" \
         --cfg-options "$weights" >"$work_dir/knn.log" 2>&1
@@ -69,10 +73,10 @@ bccd | digit-scenes)
     else # from the weights of bccd
         config=detection/mask-rcnn_saim-vit-192x4-p8_vitdet_1xb8-coslr-6e_digit-scenes
         epochs=6
-        weights=model.backbone.init_cfg.checkpoint=work_dirs/bccd/pretrain/iter_1000.pth
+        weights=model.backbone.init_cfg.checkpoint=work_dirs/bccd$suffix/pretrain/iter_1000.pth
     fi
-    stage finetune epoch_$epochs $config --cfg-options "$weights"
-    stage scratch epoch_$epochs $config --cfg-options "$scratch"
+    stage finetune epoch_$epochs $config "$weights"
+    stage scratch epoch_$epochs $config "$scratch"
     for name in finetune scratch; do
         python tools/test.py "configs/$config.py" \
             "$work_dir/$name/epoch_$epochs.pth" --work-dir "$work_dir/$name" \
@@ -84,14 +88,14 @@ camvid)
     pretrain iter_2000 saim_vit-192x4-p8_1xb32-coslr-2000i_camvid
     config=segmentation/saim-vit-192x4-p8_upernet_1xb8-600i_camvid-240x320
     linear=segmentation/saim-vit-192x4-p8_linear_1xb8-200i_camvid-240x320
-    stage finetune iter_600 $config --cfg-options "$weights"
-    stage scratch iter_600 $config --cfg-options "$scratch"
-    stage linear iter_200 $linear --cfg-options "$weights"
-    stage linear-random iter_200 $linear --cfg-options "$scratch"
+    stage finetune iter_600 $config "$weights"
+    stage scratch iter_600 $config "$scratch"
+    stage linear iter_200 $linear "$weights"
+    stage linear-random iter_200 $linear "$scratch"
     results 'mIoU: [0-9.]+' finetune scratch linear linear-random
     ;;
 *)
-    sed -n 2,9p "$0" >&2
+    sed -n 2,8p "$0" >&2
     exit 2
     ;;
 esac
