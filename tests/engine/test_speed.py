@@ -1,5 +1,9 @@
 """The optimisations change the speed, and the results by rounding only."""
 
+import platform
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 import reference
@@ -275,3 +279,26 @@ def test_a_gpu_without_bfloat16(monkeypatch):
         ValueError, match='Tesla T4 has no bfloat16.*=AmpOptimWrapper'
     ):
         check_precision('BFloat16OptimWrapper')
+
+
+@pytest.mark.skipif(
+    platform.libc_ver()[0] != 'glibc', reason='another C library'
+)
+def test_freed_memory_is_kept():
+    code = (
+        'import resource, torch; '
+        'from saim_mm.engine.checks.device import keep_freed_memory; '
+        'faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt; '
+        'run = lambda: any(len(torch.ones(2**24)) < 0 for _ in range(20)); '
+        'before = faults(); run(); mapped = faults() - before; '
+        'keep_freed_memory(); run(); '
+        'before = faults(); run(); print(mapped, faults() - before)'
+    )
+    output = subprocess.run(
+        [sys.executable, '-c', code],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    mapped, kept = map(int, output.split()[-2:])
+    assert 10 * kept < mapped  # pages, of 20 x 64 MiB

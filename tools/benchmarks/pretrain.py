@@ -46,6 +46,7 @@ from mmpretrain.registry import MODELS
 from torch.profiler import ProfilerActivity, profile
 
 import saim_mm
+from saim_mm.engine.checks.device import keep_freed_memory
 
 ROOT = Path(__file__).resolve().parents[2]
 CONFIG = ROOT / (
@@ -325,6 +326,8 @@ def main() -> None:
     parser.add_argument('--out', type=Path, default=Path('work_dirs/bench'))
     args = parser.parse_args()
     quiet()
+    if args.device == 'cpu':
+        keep_freed_memory()  # as in training; the literal form gains as well
     forms = list(FORMS if args.compile and not args.sweep else FORMS[:2])
     print(f'{describe(args.device)}, medians of {args.steps} turns\n')
     print(f'| {" | ".join(HEADINGS)} |\n{"| --- " * len(HEADINGS)}|')

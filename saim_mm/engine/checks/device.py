@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import re
+import sys
 from pathlib import Path
 
 import torch
@@ -46,6 +48,24 @@ def cpu_has_bfloat16() -> bool:
     return bool(re.search(r'\b(avx512_bf16|amx_bf16|bf16)\b', flags))
 
 
+def keep_freed_memory() -> None:
+    """Let glibc keep what is freed, for the tensors that follow.
+
+    By default it gives large blocks back to the system, and each of the next
+    step's tensors is mapped and cleared anew, page by page: up to a sixth of a
+    step (``tools/benchmarks/pretrain.py``). Blocks of a GiB and more still go
+    back.
+    """
+    if not sys.platform.startswith('linux'):
+        return
+    mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+    if mallopt is None:  # another C library
+        return
+    mmap_threshold, trim_threshold = -3, -1  # glibc's malloc.h
+    mallopt(mmap_threshold, 2**30)
+    mallopt(trim_threshold, 2**31 - 1)
+
+
 def check_machine(cfg: Config) -> None:
     """Check a config for this machine, and adapt it to one without GPUs.
 
@@ -70,7 +90,7 @@ def prepare_for_cpu(cfg: Config) -> None:
     """Check a config for a machine without an accelerator, and adapt it.
 
     Without instructions for bfloat16 it is slower than float32, which is
-    trained in instead.
+    trained in instead. Freed memory is kept (:func:`keep_freed_memory`).
 
     Args:
         cfg: The config, changed in place: the precision, and the settings of
@@ -79,6 +99,7 @@ def prepare_for_cpu(cfg: Config) -> None:
     Raises:
         ValueError: If slurm is to launch processes, which need GPUs.
     """
+    keep_freed_memory()
     optim_wrapper = cfg.get('optim_wrapper') or {}
     if (
         optim_wrapper.get('type') == 'BFloat16OptimWrapper'
