@@ -224,7 +224,6 @@ class SAIM(BaseSelfSupervisor):
         """Give an order the prefix that training asks for.
 
         In distributed training random ones are drawn as orders are.
-
         """
         if self.prefix is None:
             return order

@@ -80,7 +80,6 @@ class SAIMViT(VisionTransformer):
             have; 0 to load whatever fits.
         init_cfg: MMEngine's initialisation config. A checkpoint may be of any
             format of :mod:`saim_mm.checkpoint.formats`.
-
     """
 
     arch_zoo = {
