@@ -33,9 +33,17 @@ def assert_close(first, second):
         )
 
 
-def test_two_share_what_one_has(forty_images, tmp_path, monkeypatch):  # noqa: F811
+@pytest.mark.parametrize(
+    'average', [False, pytest.param(True, marks=pytest.mark.slow)]
+)
+def test_two_share_what_one_has(forty_images, tmp_path, average):  # noqa: F811
     """The same weights; one goes on from what two saved; faults of it."""
     cfg = sharded(forty_images, tmp_path / 'two', iters=6)
+    if average:  # shared out as the weights are
+        cfg.model.order = 'semantic'
+        cfg.model.teacher = dict(type='MovingAverageTeacher', momentum=0.5)
+        cfg.model.target_generator = dict(type='FeatureTarget')
+        cfg.model.head.pop('loss')
     two = start_two(write(cfg, tmp_path / 'two.py', 4), tmp_path / 'two')
     cfg.train_dataloader.update(
         batch_size=8, num_workers=0, persistent_workers=False
@@ -50,6 +58,9 @@ def test_two_share_what_one_has(forty_images, tmp_path, monkeypatch):  # noqa: F
     first = weights(tmp_path / 'one/iter_1.pth')
     name = 'backbone.layers.0.attn.qkv.weight'
     assert (first[name] - begin[name]).abs().max() > 1e-3  # it learns
+    if average:
+        mean = first[f'teacher.encoder.{name.removeprefix("backbone.")}']
+        assert (mean - first[name]).abs().max() > 1e-4
 
     cfg.work_dir = str(tmp_path / 'again')
     shutil.copytree(tmp_path / 'two/iter_3.pth', tmp_path / 'again/iter_3.pth')
