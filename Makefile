@@ -1,9 +1,8 @@
-# make demo              pre-train a small SAIM, fine-tune it, draw what it does
-# make demo DATA=FOLDER  pre-train on your own images
-# make test              run the tests
-# make lint              check the style
-# make docs              build docs/_build/index.html
-# make help              these lines
+# make demo  pre-train a small SAIM, fine-tune it, draw what it does
+# make test  run the tests
+# make lint  check the style
+# make docs  build docs/_build/index.html
+# make help  these lines
 # Each sets up what it needs in .venv; nothing else has to be installed.
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
@@ -11,7 +10,7 @@ BIN := $(VENV)/bin
 
 .PHONY: demo test lint docs help
 demo: $(VENV)/.demo
-	$(BIN)/python tools/demo.py $(if $(DATA),--data "$(DATA)")
+	$(BIN)/python tools/demo.py
 
 test: $(VENV)/.test
 	$(BIN)/python -m pytest -n 2 --dist loadfile $(PYTEST_ARGS)

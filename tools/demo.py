@@ -1,11 +1,12 @@
 """Pre-train a small SAIM on this machine in a few minutes (`make demo`).
 
-    python tools/demo.py [--data FOLDER_OF_IMAGES] [--out demo]
+    python tools/demo.py [--out demo]
 
-Without --data: pre-trains on scikit-learn's scans of handwritten digits,
-fine-tunes the model on ten labelled scans of each digit, and trains a twin
-from scratch in the same way. With --data: pre-trains on that folder.
-Everything runs through the same configs and scripts as real training.
+Pre-trains on scikit-learn's scans of handwritten digits, fine-tunes the model
+on ten labelled scans of each digit, and trains a twin from scratch in the same
+way. Everything runs through the same configs and scripts as real training.
+Interrupted, the same command goes on; what is finished is not run again, until
+its folder is deleted. (For images of your own: saim pretrain FOLDER.)
 """
 
 import argparse
@@ -22,9 +23,6 @@ from matplotlib.figure import Figure
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / 'data/digits'
 PRETRAIN = 'configs/pretrain/saim_vit-demo-p4_1xb64-coslr-40e_digits.py'
-PRETRAIN_FOLDER = (
-    'configs/pretrain/saim_vit-demo-p8_1xb64-coslr-500i_folder.py'
-)
 CLASSIFY = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
 
 
@@ -61,23 +59,24 @@ def run(title, log, script, *arguments):
     print(f'   {time.time() - start:.0f} s', flush=True)
 
 
-def train(title, work_dir, config, *options):
-    """Train; return the checkpoint and the logged scalars."""
-    shutil.rmtree(work_dir, ignore_errors=True)
-    if options:
-        options = ('--cfg-options', *options)
-    run(
-        title,
-        f'{work_dir}.log',
-        'tools/train.py',
-        config,
-        '--work-dir',
-        str(work_dir),
-        *options,
-    )
-    checkpoint = Path((work_dir / 'last_checkpoint').read_text())
-    scalars = next(work_dir.glob('*/vis_data/scalars.json')).read_text()
-    return checkpoint, [json.loads(line) for line in scalars.splitlines()]
+def train(title, work_dir, config, epochs, *options):
+    """Train, or go on; return the checkpoint and the logged scalars."""
+    checkpoint = work_dir / f'epoch_{epochs}.pth'
+    if checkpoint.is_file():
+        print(f'\n== {title}\n   is there: {checkpoint}')
+    else:
+        if options:
+            options = ('--cfg-options', *options)
+        run(
+            title,
+            f'{work_dir}.log',
+            'tools/train.py',
+            config,
+            *('--work-dir', str(work_dir), '--resume', *options),
+        )
+    logs = sorted(work_dir.glob('*/vis_data/scalars.json'))
+    lines = [line for log in logs for line in log.read_text().splitlines()]
+    return checkpoint, [json.loads(line) for line in lines]
 
 
 def plot_loss(scalars, path):
@@ -99,44 +98,30 @@ def main():
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument('--data', help='folder of images of your own')
     parser.add_argument('--out', default='demo', type=Path)
     args = parser.parse_args()
     out = args.out.resolve()
     out.mkdir(parents=True, exist_ok=True)
 
-    if args.data:
-        images = str(Path(args.data).expanduser().resolve())
-        # A config, since --cfg-options cuts the spaces out of a path.
-        config = out / 'pretrain_config.py'
-        dataset = f'dict(dataset=dict(data_root={images!r}))'
-        config.write_text(
-            f'_base_ = [{str(ROOT / PRETRAIN_FOLDER)!r}]\n'
-            f'train_dataloader = {dataset}\n'
-        )
-    else:
-        run(
-            'data',
-            out / 'data.log',
-            'tools/dataset_converters/digits.py',
-            '--out',
-            str(DIGITS),
-        )
-        config, images = PRETRAIN, str(DIGITS / 'val')
-    checkpoint, scalars = train('pre-training', out / 'pretrain', str(config))
+    run(
+        'data',
+        out / 'data.log',
+        'tools/dataset_converters/digits.py',
+        '--out',
+        str(DIGITS),
+    )
+    checkpoint, scalars = train('pre-training', out / 'pretrain', PRETRAIN, 40)
     checkpoint = shutil.copy(checkpoint, out / 'saim.pth')
     run(
         'reconstruction',
         out / 'reconstruction.log',
         'tools/visualization/reconstruction.py',
-        images,
-        *('--config', str(config), '--checkpoint', str(checkpoint)),
+        str(DIGITS / 'val'),
+        *('--config', PRETRAIN, '--checkpoint', str(checkpoint)),
         *('--out', str(out / 'reconstruction.png')),
     )
     plot_loss(scalars, out / 'loss.png')
     print(f'\nThe checkpoint is {checkpoint}; the rest is beside it.')
-    if args.data:
-        return
 
     pretrained = [
         'model.backbone.init_cfg.type=Pretrained',
@@ -148,7 +133,7 @@ def main():
         ('SAIM, fine-tuned', 'finetune', pretrained),
         ('from scratch', 'scratch', []),
     ):
-        _, scalars = train(title, out / name, CLASSIFY, *options)
+        _, scalars = train(title, out / name, CLASSIFY, 100, *options)
         accuracy[title] = [
             x['accuracy/top1'] for x in scalars if 'accuracy/top1' in x
         ][-1]
