@@ -29,6 +29,7 @@ from saim_mm.visualization.attention import (
 from saim_mm.visualization.figures import figure_to_array
 from saim_mm.visualization.order import draw_order, generate
 from saim_mm.visualization.pca import draw_pca, pca_to_rgb
+from saim_mm.visualization.predictions import draw_columns, paint_labels
 from saim_mm.visualization.reconstruction import (
     draw_reconstructions,
     reconstruct,
@@ -194,6 +195,30 @@ def test_what_pictures_say_is_all_there(image, number):
         texts = [text.get_text() for text in figure.findobj(Text)]
         for words in expected:
             assert any(words in text for text in texts), words
+
+
+def test_a_sheet_says_which_colour_is_which_class():
+    image = np.zeros((24, 32, 3), np.uint8)
+    labels = np.zeros((24, 32), np.uint8)
+    labels[:, 16:] = 1
+    labels[0] = 255  # void
+    colours = {'sky': [200, 0, 0], 'tree': [0, 200, 0]}
+    painted = paint_labels(image, labels, list(colours.values()), opacity=1)
+    assert painted[5, [0, -1]].tolist() == [[200, 0, 0], [0, 200, 0]]
+    assert painted[0].max() == 0
+    long = 'from scratch, with a title that is longer than its column'
+    figure = draw_columns({'image': [image], long: [painted]}, colours)
+    figure_to_array(figure)
+    box = figure.get_tightbbox()
+    assert box.min.min() >= 0
+    assert (box.max <= figure.get_size_inches()).all()
+    titles = [axis.title.get_window_extent() for axis in figure.axes]
+    assert not titles[0].count_overlaps(titles[1:])
+    (legend,) = figure.legends
+    said = [text.get_text() for text in legend.get_texts()]
+    shown = [patch.get_facecolor()[:3] for patch in legend.get_patches()]
+    assert said == list(colours)
+    np.testing.assert_allclose(np.multiply(shown, 255), [*colours.values()])
 
 
 @pytest.fixture
