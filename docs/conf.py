@@ -50,9 +50,9 @@ def zoo_table():
                 for result in model['Results'] or []
                 for name, value in result['Metrics'].items()
             ]
-            where = metadata.get('Results From', '').partition('this code, ')[2]
-            if where:
-                cells.append(f'({where.strip()})')
+            source = metadata.get('Results From', '').strip()
+            if source.startswith('this code, '):  # the paper's are marked
+                cells.append(f'({source.removeprefix("this code, ")})')
             if not model['Weights'].endswith('//none/'):
                 cells.append('in the package')
             lines.append(
