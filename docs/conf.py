@@ -21,8 +21,10 @@ extensions = [
 ]
 html_theme = 'furo'
 html_title = f'saim_mm {release}'
+html_show_copyright = False
+html_static_path = ['static']
+html_css_files = ['tables.css']
 exclude_patterns = ['_build', 'zoo_table.md']
-myst_enable_extensions = ['dollarmath']
 myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'description'
@@ -35,25 +37,27 @@ def zoo_table():
     lines = []
     for task in ('pretrain', 'classification', 'detection', 'segmentation'):
         path = ROOT / 'configs' / task / 'metafile.yml'
+        last = 'weights' if task == 'pretrain' else 'results'
         lines += [
             f'## {task.capitalize()}\n',
-            '| name | parameters | results | whose | weights |',
-            '| --- | --- | --- | --- | --- |',
+            f'| name | parameters | {last} |',
+            '| --- | --- | --- |',
         ]
         for model in yaml.safe_load(path.read_text())['Models']:
             metadata = model['Metadata']
-            results = '; '.join(
+            cells = [
                 f'{name}: {value}'
                 for result in model['Results'] or []
                 for name, value in result['Metrics'].items()
-            )
-            whose = metadata.get('Results From', '').strip()
-            weights = model['Weights']
-            if weights.endswith('//none/'):
-                weights = ''
+            ]
+            source = metadata.get('Results From', '').strip()
+            if source.startswith('this code, '):  # the paper's are marked
+                cells.append(f'({source.removeprefix("this code, ")})')
+            if not model['Weights'].endswith('//none/'):
+                cells.append('in the package')
             lines.append(
                 f'| {model["Name"]} | {metadata["Parameters"] / 1e6:.1f} M '
-                f'| {results} | {whose} | {weights and "in the package"} |'
+                f'| {"<br>".join(cells)} |'
             )
         lines.append('')
     return '\n'.join(lines)

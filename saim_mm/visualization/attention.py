@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
@@ -11,6 +12,9 @@ from ..models.vit import SAIMViT
 from ..models.vit_arguments import check_layer
 from ..utils.check import check_arg
 from .figures import normalize, point_to_patch, show
+
+#: Pictures in a row: more are too small to see on a page.
+COLUMNS = 3
 
 
 @torch.no_grad()
@@ -94,8 +98,9 @@ def draw_attention(
         heads: The heads to draw, from 0. Defaults to None: all.
 
     Returns:
-        Figure: A row for each point: the image with the point, attention
-        rollout, the mean of the heads, each head.
+        For each point, three in a row: the image with the point, attention
+        rollout, the mean of the heads, each head. The colours are over the
+        grey image; the scale under each says their shares of the attention.
 
     Raises:
         ValueError: If a point is outside the image, or there is no such
@@ -117,31 +122,60 @@ def draw_attention(
     maps = attention_maps(vit, normalize(image.unsqueeze(0)))
     grid = [-(-s // vit.patch_size) for s in size]
     extra = vit.num_extra_tokens
-    columns = {
-        'rollout': attention_rollout(maps)[0],
-        'mean of heads': maps[layer][0].mean(dim=0),
+    block = layer % len(vit.layers)
+    panels = {
+        f'rollout, blocks 0 to {len(maps) - 1}': attention_rollout(maps)[0],
+        f'block {block}, mean of heads': maps[layer][0].mean(dim=0),
     }
     for head in heads:
-        columns[f'head {head}'] = maps[layer][0, head]
+        panels[f'block {block}, head {head}'] = maps[layer][0, head]
+    rows = -(-(len(panels) + 1) // COLUMNS)
     figure = Figure(
         figsize=(
-            1.5 * (len(columns) + 1),
-            (1.5 * size[0] / size[1] + 0.2) * len(points),
+            2 * COLUMNS,
+            (2 * size[0] / size[1] + 0.5) * rows * len(points),
         ),
         layout='constrained',
     )
-    axes = figure.subplots(len(points), len(columns) + 1, squeeze=False)
+    axes = figure.subplots(rows * len(points), COLUMNS, squeeze=False)
+    for axis in axes.flat:
+        axis.set_axis_off()
+    axes = axes.reshape(len(points), -1)
     for line, (x, y), index in zip(axes, points, indices):
-        show(line[0], image, f'point {x}, {y}')
+        show(line[0], image, f'the patch at {x}, {y}')
         line[0].plot(x, y, 'o', color='red', markeredgecolor='white')
-        for axis, (title, weights) in zip(line[1:], columns.items()):
+        for axis, (title, weights) in zip(line[1:], panels.items()):
             seen = weights[extra + index, extra:].reshape(grid)
-            seen = F.interpolate(
-                seen[None, None], scale_factor=vit.patch_size, mode='bilinear'
-            )[0, 0, : size[0], : size[1]]
             show(axis, image.mean(dim=0, keepdim=True).expand(3, -1, -1))
-            # Of rollout most is in the patch itself: cut off the brightest.
-            limit = seen.quantile(0.99).item()
-            axis.imshow(seen.cpu(), cmap='viridis', alpha=0.7, vmax=limit)
             axis.set_title(title, fontsize=8)
+            draw_shares(axis, 100 * seen, vit.patch_size)
     return figure
+
+
+def draw_shares(axis: Axes, seen: Tensor, patch_size: int) -> None:
+    """Paint shares of the attention over an image, with their scale.
+
+    Args:
+        axis: With the image.
+        seen: Per cent, of each patch, (rows, columns).
+        patch_size: Side of a patch.
+    """
+    height, width = axis.images[0].get_size()
+    seen = F.interpolate(
+        seen[None, None], scale_factor=patch_size, mode='bilinear'
+    )[0, 0, :height, :width]
+    # Of rollout most is in the patch itself: cut off the brightest.
+    limit = seen.quantile(0.99).item()
+    colours = axis.imshow(
+        seen.cpu(), cmap='viridis', alpha=0.7, vmin=0, vmax=limit
+    )
+    scale = axis.figure.colorbar(
+        colours,
+        cax=axis.inset_axes((0.1, -0.11, 0.8, 0.05)),
+        orientation='horizontal',
+        ticks=[0, limit],
+        extend='max',
+    )
+    scale.ax.set_xticklabels(['0', f'{limit:.2g} %'], fontsize=7)
+    scale.ax.tick_params(length=0, pad=2)
+    scale.outline.set_visible(False)

@@ -63,6 +63,11 @@ def show(axis: Axes, picture: Tensor, title: str = '') -> None:
     axis.spines[:].set_visible(False)
 
 
+def label_row(axis: Axes, title: str) -> None:
+    """Say beside the first picture of a row what the row is."""
+    axis.set_ylabel(title, rotation=0, ha='right', va='center', fontsize=9)
+
+
 def normalize(images: Tensor) -> Tensor:
     """Pixels, RGB, 0 to 255, (B, 3, H, W), as the backbone takes them."""
     mean, std = (images.new_tensor(x).view(3, 1, 1) for x in (MEAN, STD))

@@ -41,10 +41,10 @@ def draw_order(
     index = point_to_patch(point, size, patch_size)
     content, query = (mask[0].cpu() for mask in literal_masks(order))
     step = order.indices[0].argsort().cpu()
-    figure = Figure(figsize=(12, 3.4), layout='constrained')
-    axes = figure.subplots(1, 4)
+    figure = Figure(figsize=(6.2, 6.6), layout='constrained')
+    axes = figure.subplots(2, 2).flatten()
 
-    show(axes[0], image, 'the order, dark to light')
+    show(axes[0], image, 'the order: dark first, yellow last')
     edges = (-0.5, size[1] - 0.5, size[0] - 0.5, -0.5)
     axes[0].imshow(
         step.reshape(rows, columns), cmap='viridis', alpha=0.7, extent=edges
@@ -52,38 +52,42 @@ def draw_order(
     if rows * columns <= 144:
         for i, number in enumerate(step.tolist()):
             axes[0].text(
-                (i % columns + 0.5) * patch_size,
-                (i // columns + 0.5) * patch_size,
+                (i % columns + 0.5) * patch_size - 0.5,
+                (i // columns + 0.5) * patch_size - 0.5,
                 number + 1,
                 ha='center',
                 va='center',
-                color='white',
+                color='white' if number < 0.7 * rows * columns else 'black',
                 fontsize=7,
             )
     for axis, mask, title in (
-        (axes[1], content, 'content mask: patch i sees j,\nitself included'),
         (
             axes[2],
+            content,
+            'content mask; white: patch i sees j,\nitself included',
+        ),
+        (
+            axes[3],
             query,
-            'query mask: i is predicted from j,\nitself excluded',
+            'query mask; white: i is predicted from j,\nitself excluded',
         ),
     ):
         axis.imshow(mask, cmap='gray', interpolation='nearest')
         axis.set_title(title, fontsize=8)
-        axis.set_xlabel('j', fontsize=8)
-        axis.set_ylabel('i', fontsize=8)
+        axis.set_xlabel('patch j, row by row', fontsize=8)
+        axis.set_ylabel('patch i, row by row', fontsize=8)
         axis.tick_params(labelsize=7)
     seen = query[index].reshape(rows, columns)
     seen = seen.repeat_interleave(patch_size, 0)
     seen = seen.repeat_interleave(patch_size, 1)
     show(
-        axes[3],
+        axes[1],
         torch.where(seen, image.cpu(), torch.full_like(image.cpu(), 220)),
-        f'patch {step[index] + 1} of {rows * columns} is predicted\nfrom '
-        'these and the class token',
+        f'patch {step[index] + 1} of {rows * columns} (red) is predicted\n'
+        'from those shown and the class token',
     )
     y, x = (n * patch_size - 0.5 for n in divmod(index, columns))
-    axes[3].add_patch(
+    axes[1].add_patch(
         Rectangle((x, y), patch_size, patch_size, fill=False, ec='red', lw=2)
     )
     return figure

@@ -7,7 +7,7 @@ from torch import Tensor
 from ..models.vit import SAIMViT
 from ..models.vit_arguments import layer_output
 from ..utils.check import check_arg
-from .figures import normalize, show
+from .figures import label_row, normalize, show
 
 
 def pca_to_rgb(features: Tensor) -> Tensor:
@@ -60,12 +60,21 @@ def draw_pca(vit: SAIMViT, images: Tensor, layer: int = -1) -> Figure:
     """
     features = layer_output(vit, normalize(images), layer, 'featmap')
     height, width = images.shape[2:]
+    block = layer % len(vit.layers)
+    rows = {
+        'image': images,
+        'features of the\npatches (block '
+        f'{block}):\ntheir 3 principal\ncomponents as\nred, green, blue': (
+            pca_to_rgb(features)
+        ),
+    }
     figure = Figure(
-        figsize=(1.6 * len(images), 3.4 * height / width),
-        layout='constrained',
+        figsize=(1.6 * len(images) + 1.4, 3.4 * height / width),
+        layout='compressed',
     )
     axes = figure.subplots(2, len(images), squeeze=False)
-    for column, image, colours in zip(axes.T, images, pca_to_rgb(features)):
-        show(column[0], image)
-        show(column[1], colours)
+    for line, (title, pictures) in zip(axes, rows.items()):
+        label_row(line[0], title)
+        for axis, picture in zip(line, pictures):
+            show(axis, picture)
     return figure

@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from ..utils.check import check_arg
 
 
-def draw_columns(columns: Mapping[str, Sequence[np.ndarray]]) -> Figure:
+def draw_columns(
+    columns: Mapping[str, Sequence[np.ndarray]],
+    colours: Mapping[str, Sequence[int]] | None = None,
+) -> Figure:
     """Draw pictures in columns, each under its title.
 
     Args:
         columns: Title -> pictures, RGB, uint8, (height, width, 3); as many in
             every column, a row for each.
+        colours: Class -> RGB, 0 to 255: what a legend under the pictures says.
 
     Returns:
         Three inches a column; a row is as high as its first picture.
@@ -33,8 +39,12 @@ def draw_columns(columns: Mapping[str, Sequence[np.ndarray]]) -> Figure:
     )
     rows = list(zip(*columns.values()))
     ratios = [row[0].shape[0] / row[0].shape[1] for row in rows]
+    titles = [textwrap.fill(title, 36) for title in columns]
+    in_a_line = 2 * len(columns)  # classes of the legend
+    lines = -(-len(colours or ()) // in_a_line)
+    lines += max(title.count('\n') for title in titles)
     figure = Figure(
-        figsize=(3 * len(columns), 3 * sum(ratios) + 0.4),
+        figsize=(3 * len(columns), 3 * sum(ratios) + 0.5 + 0.25 * lines),
         layout='constrained',
     )
     axes = figure.subplots(
@@ -43,12 +53,22 @@ def draw_columns(columns: Mapping[str, Sequence[np.ndarray]]) -> Figure:
         squeeze=False,
         gridspec_kw=dict(height_ratios=ratios),
     )
-    for axis, title in zip(axes[0], columns):
-        axis.set_title(title)
+    for axis, title in zip(axes[0], titles):
+        axis.set_title(title, fontsize=11)
     for line, row in zip(axes, rows):
         for axis, picture in zip(line, row):
             axis.imshow(picture)
             axis.set_axis_off()
+    if colours:
+        figure.legend(
+            handles=[
+                Patch(color=np.divide(colour, 255), label=name)
+                for name, colour in colours.items()
+            ],
+            loc='outside lower center',
+            ncols=in_a_line,
+            frameon=False,
+        )
     return figure
 
 

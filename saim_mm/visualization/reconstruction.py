@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..models.order import PredictionOrder
 from ..models.saim import SAIM
 from ..models.target import patchify, pixel_target, unpatchify
-from .figures import show
+from .figures import label_row, show
 
 
 @torch.no_grad()
@@ -159,14 +159,12 @@ def draw_reconstructions(
         rows += [('MAE is shown', shown), (f'MAE predicts{own}', predicted)]
     figure = Figure(
         figsize=(1.3 * len(images) + 1.8, 1.4 * len(rows)),
-        layout='constrained',
+        layout='compressed',
     )
     with matplotlib.rc_context({'font.size': 9}):
         axes = figure.subplots(len(rows), len(images), squeeze=False)
         for line, (title, pictures) in zip(axes, rows):
-            line[0].set_ylabel(
-                title, rotation=0, ha='right', va='center', fontsize=9
-            )
+            label_row(line[0], title)
             for axis, picture in zip(line, pictures.cpu()):
                 show(axis, picture)
     return figure

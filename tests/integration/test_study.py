@@ -9,6 +9,7 @@ import sys
 import pytest
 import torch
 from helpers import ROOT, TINY
+from matplotlib.text import Text
 from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import MODELS, DefaultScope
@@ -335,6 +336,60 @@ def test_study(cifar, finetune, tmp_path):
     assert 'saim, seed 0: FAILED' in done.stdout
     log = (work_dir / 'saim/seed-0/log.txt').read_text()
     assert "are of another config of 'pretrain'" in log
+
+
+def test_the_plot_names_what_matters(tmp_path, monkeypatch):
+    """Every named point has its name, and none lies on another."""
+    monkeypatch.syspath_prepend(STUDY)
+    from plot import plot
+    from table import collect, report
+
+    methods = dict(  # FLOPs, fine-tuned; what costs as much is crowded
+        scratch=(0, 45.5),
+        saim=(20e12, 47.5),
+        stochastic=(20e12, 47.6),
+        raster=(20e12, 47.4),
+        randsac=(20e12, 47.5),
+        l1=(20e12, 47.2),
+        mae=(6e12, 46.0),
+        mocov3=(26e12, 44.4),
+        light=(13e12, 46.5),
+    )
+    methods['depth-1'] = (12e12, 46.3)
+    methods['mine'] = (14e12, 46.2)
+    for number, (name, (flops, accuracy)) in enumerate(methods.items()):
+        for seed in range(2):
+            values = dict(finetune=accuracy + seed / 5, efficient=50 + number)
+            results = dict(name=name, seed=seed, accuracy=values)
+            results.update(flops=flops, hours=flops / 1e14)
+            folder = tmp_path / name / f'seed-{seed}'
+            folder.mkdir(parents=True)
+            (folder / 'results.json').write_text(json.dumps(results))
+    report(tmp_path)
+    assert (tmp_path / 'study.png').stat().st_size > 10_000
+
+    figure = plot(collect(tmp_path))
+    figure.draw_without_rendering()  # puts the names in their places
+    assert len(figure.axes) == 4  # two measures, FLOPs and hours
+    named = {'SAIM', 'SAIM, no blur', 'raster order, no blur', 'RandSAC'}
+    named |= {'MAE', 'MoCo v3', 'light', 'not pre-trained'}
+    for axis, on_front in zip(figure.axes, [['depth-1']] * 2 + [['mine']] * 2):
+        texts = {text.get_text(): text for text in axis.texts}
+        assert named <= set(texts)
+        assert set(on_front) <= set(texts) - named, set(texts)
+        assert 'l1' not in texts
+        boxes = [Text.get_window_extent(text) for text in texts.values()]
+        for number, box in enumerate(boxes):
+            assert not box.count_overlaps(boxes[:number]), list(texts)[number]
+            assert axis.bbox.contains(*box.min), list(texts)[number]
+            assert axis.bbox.contains(*box.max), list(texts)[number]
+    headings = {text.get_text() for text in figure.legends[0].get_texts()}
+    assert {'SAIM', 'ablations', 'other methods'} <= headings
+
+    for path in tmp_path.glob('*/*/results.json'):
+        results = {**json.loads(path.read_text()), 'hours': 0}
+        path.write_text(json.dumps(results))
+    assert len(plot(collect(tmp_path)).axes) == 2  # FLOPs alone
 
 
 def test_study_says_what_is_wrong(arm, cifar, tmp_path, monkeypatch, capsys):

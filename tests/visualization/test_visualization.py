@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import TINY
 from helpers import mae as mae_config
+from matplotlib.text import Text
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from PIL import Image
@@ -25,9 +26,12 @@ from saim_mm.visualization.attention import (
     attention_rollout,
     draw_attention,
 )
+from saim_mm.visualization.figures import figure_to_array
 from saim_mm.visualization.order import draw_order, generate
-from saim_mm.visualization.pca import pca_to_rgb
+from saim_mm.visualization.pca import draw_pca, pca_to_rgb
+from saim_mm.visualization.predictions import draw_columns, paint_labels
 from saim_mm.visualization.reconstruction import (
+    draw_reconstructions,
     reconstruct,
     statistics_alone,
 )
@@ -163,6 +167,58 @@ def test_bad_arguments(image):
     )
     with pytest.raises(ValueError, match='whose blocks all attend to the'):
         attention_maps(windows, image[None])
+
+
+@pytest.mark.parametrize('number', [1, 3])
+def test_what_pictures_say_is_all_there(image, number):
+    """Blocks, masks and rows have their names, and no letter is cut off."""
+    saim = model()
+    images = image.expand(number, 3, 32, 32)
+    vit = SAIMViT(TINY, 32, 8).eval()
+    points = [(5, 5)] * number
+    order = saim.sample_order(image[None])
+    pictures = {
+        ('image', '(block 3)'): draw_pca(vit, images),
+        ('block 2, head 1', 'blocks 0 to 3', '%'): draw_attention(
+            vit, image, points, layer=2
+        ),
+        ('white: patch i sees j', 'white: i is predicted'): draw_order(
+            order, image, 8, (5, 5)
+        ),
+        ('original', 'alone'): draw_reconstructions(saim, images),
+    }
+    for expected, figure in pictures.items():
+        figure_to_array(figure)
+        box = figure.get_tightbbox()
+        assert box.min.min() >= 0, expected
+        assert (box.max <= figure.get_size_inches()).all(), expected
+        texts = [text.get_text() for text in figure.findobj(Text)]
+        for words in expected:
+            assert any(words in text for text in texts), words
+
+
+def test_a_sheet_says_which_colour_is_which_class():
+    image = np.zeros((24, 32, 3), np.uint8)
+    labels = np.zeros((24, 32), np.uint8)
+    labels[:, 16:] = 1
+    labels[0] = 255  # void
+    colours = {'sky': [200, 0, 0], 'tree': [0, 200, 0]}
+    painted = paint_labels(image, labels, list(colours.values()), opacity=1)
+    assert painted[5, [0, -1]].tolist() == [[200, 0, 0], [0, 200, 0]]
+    assert painted[0].max() == 0
+    long = 'from scratch, with a title that is longer than its column'
+    figure = draw_columns({'image': [image], long: [painted]}, colours)
+    figure_to_array(figure)
+    box = figure.get_tightbbox()
+    assert box.min.min() >= 0
+    assert (box.max <= figure.get_size_inches()).all()
+    titles = [axis.title.get_window_extent() for axis in figure.axes]
+    assert not titles[0].count_overlaps(titles[1:])
+    (legend,) = figure.legends
+    said = [text.get_text() for text in legend.get_texts()]
+    shown = [patch.get_facecolor()[:3] for patch in legend.get_patches()]
+    assert said == list(colours)
+    np.testing.assert_allclose(np.multiply(shown, 255), [*colours.values()])
 
 
 @pytest.fixture

@@ -1,5 +1,6 @@
 """The web page, in a real browser."""
 
+import re
 import shutil
 import socket
 import subprocess
@@ -109,7 +110,8 @@ def test_every_tab(page, photos, tmp_path):
     assert frames == 1 + 8 + 1
     # What was uploaded is what is drawn: its colour is in the picture.
     colour = np.asarray(Image.open(photo)).mean(axis=(0, 1))
-    original = pictures['Features'][: len(pictures['Features']) // 2]
+    height, width, _ = pictures['Features'].shape
+    original = pictures['Features'][: height // 2, width // 2 :]
     inside = original[(original != 255).any(axis=-1)]
     assert np.abs(inside.mean(axis=0) - colour).max() < 10
 
@@ -142,7 +144,26 @@ def test_no_picture(page, tmp_path):
     page.locator('#picture input[type=file]').set_input_files(text)
     page.locator('#picture img').wait_for(state='attached')
     page.get_by_role('button', name='Reconstruct').click()
-    page.get_by_text('text.jpg').first.wait_for()
+    message = page.get_by_text('text.jpg').first
+    message.wait_for()
+    # Not where Gradio keeps it.
+    assert 'gradio' not in message.text_content()
+
+
+def test_a_photograph_to_begin_with(page):
+    """The page brings some along; a click takes one."""
+    page.locator('.gallery-item').nth(1).click()
+    playwright.expect(page.locator('#picture img')).to_have_attribute(
+        'src', re.compile('china.jpg')
+    )
+
+
+def test_icons_do_not_lie_on_a_picture(page):
+    press(page, 'Reconstruct')
+    icons = page.locator('.result:visible .icon-button-wrapper')
+    picture = page.locator('.result img:visible')
+    box = icons.bounding_box()
+    assert box['y'] + box['height'] <= picture.bounding_box()['y']
 
 
 def test_port_in_use(site):

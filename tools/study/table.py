@@ -101,7 +101,7 @@ def report(work_dir: Path) -> str:
     table = '\n'.join(lines) + '\n'
     atomic_write(work_dir / 'table.md', table.encode())
     if rows:
-        plot(rows, work_dir / 'study.png')
+        plot(rows).savefig(work_dir / 'study.png')
     return table
 
 

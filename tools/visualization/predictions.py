@@ -13,7 +13,7 @@ the classes are in the checkpoint; one without the heads of CONFIG is refused.
 --sheet puts them into one picture: a row for each image; columns with titles
 for the images, for CHECKPOINT, for each --beside (another checkpoint of the
 same config) and for --labels, the folder of the images' label maps (PNG, the
-same names).
+same names). Of a segmentation it says which colour is which class.
 """
 
 import argparse
@@ -91,7 +91,8 @@ def predict(args, checkpoint, out):
     """Draw the images into a folder, if it is one.
 
     Returns:
-        tuple: The pictures, and what the checkpoint says of its classes.
+        tuple: Of each image the picture with boxes, or the map of classes;
+        and what the checkpoint says of its classes.
     """
     cfg = Config.fromfile(args.config)
     try:
@@ -102,39 +103,57 @@ def predict(args, checkpoint, out):
         from mmdet.apis import DetInferencer
 
         inferencer = DetInferencer(cfg, checkpoint, args.device)
-        options = dict(pred_score_thr=args.score, no_save_pred=not out)
+        found = inferencer(
+            args.images,
+            out_dir=out,
+            return_vis=True,
+            pred_score_thr=args.score,
+            no_save_pred=not out,
+        )['visualization']
     else:
         from mmseg.apis import MMSegInferencer
 
         inferencer = MMSegInferencer(cfg, checkpoint, device=args.device)
-        options = {}
-    pictures = inferencer(
-        args.images, out_dir=out, return_vis=True, **options
-    )['visualization']
-    if isinstance(pictures, np.ndarray):  # mmseg's of one image
-        pictures = [pictures]
-    return pictures, inferencer.model.dataset_meta
+        found = inferencer(args.images, out_dir=out)['predictions']
+        if isinstance(found, np.ndarray):  # mmseg's of one image
+            found = [found]
+    return found, inferencer.model.dataset_meta
 
 
 def main():
     args = parse()
-    pictures, meta = predict(args, args.checkpoint, args.out)
+    found, meta = predict(args, args.checkpoint, args.out)
     print(f'wrote {args.out}/vis')
     if not args.sheet:
         return
-    images = [read_image(path)[..., ::-1] for path in args.images]
-    columns = {'image': images, args.title: pictures}
+    columns = {args.title: found}
     for title, checkpoint in args.beside:
         columns[title] = predict(args, checkpoint, '')[0]
+    if args.labels:
+        columns['labels'] = [np.asarray(Image.open(x)) for x in args.labels]
+    images = [read_image(path)[..., ::-1] for path in args.images]
+    colours = {}
     try:
-        if args.labels:
-            columns['labels'] = [
-                paint_labels(
-                    image, np.asarray(Image.open(path)), meta['palette']
+        if args.scope == 'mmseg':
+            seen = set().union(
+                *(
+                    np.unique(x).tolist()
+                    for maps in columns.values()
+                    for x in maps
                 )
-                for image, path in zip(images, args.labels)
-            ]
-        figure = draw_columns(columns)
+            )
+            palette = meta['palette']
+            for number, name in enumerate(meta['classes']):
+                if number in seen:
+                    colours[name] = palette[number]
+            columns = {
+                title: [
+                    paint_labels(image, labels, palette)
+                    for image, labels in zip(images, maps)
+                ]
+                for title, maps in columns.items()
+            }
+        figure = draw_columns({'image': images, **columns}, colours)
     except ValueError as error:
         raise SystemExit(error) from error
     args.sheet.parent.mkdir(parents=True, exist_ok=True)

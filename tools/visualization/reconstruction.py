@@ -7,12 +7,15 @@
 
 IMAGE is a file or a folder; of a folder, eight images are drawn. With --orders
 3 every image is predicted in three orders. --mae adds an MAE of mmpretrain.
+--size: by default the config's; 192 for the model that comes with the package,
+whose patches are too coarse for a picture at the 96 that it was trained on.
 """
 
 import torch
 from common import load, parse, pretrained, save
 from mmpretrain import get_model
 
+from saim_mm.checkpoint import zoo
 from saim_mm.visualization.reconstruction import draw_reconstructions
 
 
@@ -24,6 +27,8 @@ def main():
         ('--orders', dict(type=int, default=1, help='how many')),
         ('--mae', dict(nargs=2, metavar=('CONFIG', 'CHECKPOINT'))),
     )
+    if args.checkpoint == zoo.SCHEME + zoo.DEMO:
+        args.size = args.size or (192, 192)
     model = pretrained(args)
     mae = get_model(*args.mae).eval() if args.mae else None
     images = load(args.images, model.backbone.img_size)

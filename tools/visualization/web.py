@@ -35,6 +35,7 @@ os.environ.setdefault('GRADIO_ANALYTICS_ENABLED', 'False')  # before importing
 require('gradio', needed_by='tools/visualization/web.py')
 
 import gradio as gr  # noqa: E402
+from sklearn.datasets import load_sample_images  # noqa: E402
 
 INTRODUCTION = """
 # What SAIM does
@@ -42,6 +43,8 @@ INTRODUCTION = """
 Give a picture, choose a tab, press its button. Pictures are cut to a square
 and scaled to the side that the tab asks for.
 """
+#: Room for Gradio's icons above a result, which they would lie on.
+CSS = '.result .image-container { padding-top: 2rem }'
 TABS = dict(
     Reconstruction='Every patch as it is predicted from the patches before it '
     'in a random order, with its own mean and contrast.',
@@ -101,7 +104,13 @@ class Page:
         """The image of the page, (1, 3, side, side)."""
         if not path:
             raise ValueError('no picture: upload one first')
-        return load_images([path], (int(side), int(side)))
+        try:
+            return load_images([path], (int(side), int(side)))
+        except ValueError as error:
+            # Nobody has chosen the folder that Gradio keeps it in.
+            raise ValueError(
+                str(error).replace(path, Path(path).name)
+            ) from error
 
     def point(self, x, y, side):
         """Per cent of the drawn image, as pixels."""
@@ -180,7 +189,7 @@ class Page:
         theme = gr.themes.Default(
             font=['system-ui', 'sans-serif'], font_mono=['monospace']
         )
-        with gr.Blocks(title='SAIM', theme=theme) as page:
+        with gr.Blocks(title='SAIM', theme=theme, css=CSS) as page:
             gr.Markdown(INTRODUCTION)
             gr.Markdown(
                 f'Model: `{Path(self.arguments["config"]).stem}`, weights '
@@ -188,13 +197,20 @@ class Page:
             )
             with gr.Row():
                 with gr.Column(scale=1):
-                    image = gr.Image(
+                    examples = [
                         str(get_sample_data('grace_hopper.jpg', False)),
+                        *load_sample_images().filenames,
+                    ]
+                    image = gr.Image(
+                        examples[0],
                         type='filepath',
                         sources=['upload', 'clipboard'],
                         label='Picture',
                         elem_id='picture',
                     )
+                    # The file as it is: Page.load says what is wrong with it.
+                    image.preprocess = lambda file: file and file.path
+                    gr.Examples(examples, image, label='Photographs')
                     seed = gr.Number(0, label='Seed of the orders')
                     x = gr.Slider(0, 100, 50, step=1, label='Point: x, %')
                     y = gr.Slider(0, 100, 50, step=1, label='Point: y, %')
@@ -206,13 +222,13 @@ class Page:
         """The tabs, each with its button and result."""
         with gr.Tab('Reconstruction'):
             gr.Markdown(TABS['Reconstruction'])
-            side = self.side_slider(self.side)
+            side = self.side_slider(self.large)
             orders = gr.Slider(1, 4, 2, step=1, label='Orders')
             self.button(
                 'Reconstruct',
                 self.reconstruction,
                 [image, side, orders, seed],
-                height=560,
+                height=840,
             )
         with gr.Tab('Attention'):
             gr.Markdown(TABS['Attention'])
