@@ -26,6 +26,7 @@ model = dict(
     auxiliary_head=dict(in_channels=192, channels=64, num_classes=11),
 )
 optim_wrapper = dict(
+    type='OptimWrapper',
     optimizer=dict(lr=5e-4),
     # In so few steps the lower blocks would hardly move at decayed rates.
     paramwise_cfg=dict(layer_decay_rate=1.0),

@@ -2,8 +2,7 @@
 _base_ = ['coco_adamw_bs64_100e.py']
 
 optim_wrapper = dict(
-    type='BFloat16OptimWrapper',
-    optimizer=dict(lr=5e-4, weight_decay=0.05),
+    type='OptimWrapper', optimizer=dict(lr=5e-4, weight_decay=0.05)
 )
 auto_scale_lr = dict(base_batch_size=8)
 train_cfg = dict(max_epochs=6, val_interval=3)
