@@ -6,21 +6,16 @@ from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
-from mmpretrain.models import SelfSupDataPreprocessor
+from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch import Tensor, nn
 
 from .checkpoint.weights import load_backbone_weights
-from .datasets.images import (
-    EXTENSIONS,
-    MEAN,
-    STD,
-    find_images,
-    in_a_line,
-    read_image,
-)
+from .datasets.images import EXTENSIONS, find_images, in_a_line
+from .datasets.pixels import RGB, PixelFormat, pixel_format, read_pixels
 from .evaluation.features import backbone_outputs
 from .evaluation.readouts import build_readout
 from .models.vit import SAIMViT
@@ -88,10 +83,13 @@ class FeatureExtractor:
     name must be readable.
 
     Args:
-        model: A name of :func:`list_models`, or a backbone.
+        model: A name of :func:`list_models`; the ``config.py`` of a training;
+            or a backbone.
         pretrained: As for :func:`get_model`. Defaults to None: the weights
             that the model has.
-        **kwargs: As for :func:`get_model`, with a name.
+        pixels: What its images are. Defaults to None: what the config says,
+            or else RGB.
+        **kwargs: As for :func:`get_model`, with a name or a config.
 
     Raises:
         ValueError: As :func:`get_model`.
@@ -103,6 +101,7 @@ class FeatureExtractor:
         >>> extract('a.jpg', out_type='featmap', layer=5).shape
         torch.Size([1, 768, 14, 14])
         >>> names, features = extract('photos/', return_names=True)
+        >>> extract = saim_mm.FeatureExtractor('run/config.py', 'run/last.pth')
     """
 
     out_types = ('cls_token', 'avg_featmap', 'featmap', 'raw')
@@ -112,8 +111,15 @@ class FeatureExtractor:
         model: str | SAIMViT,
         pretrained: str | Path | None = None,
         device: str | torch.device = 'cpu',
+        pixels: PixelFormat | None = None,
         **kwargs,
     ) -> None:
+        if isinstance(model, (str, Path)) and Path(model).suffix == '.py':
+            cfg = Config.fromfile(model)
+            pixels = pixels or pixel_format(cfg)
+            options = {**cfg.model.backbone, 'init_cfg': None, **kwargs}
+            options.pop('type')
+            model = SAIMViT(**options)
         if isinstance(model, str):
             model = get_model(model, pretrained, **kwargs)
         elif pretrained is not None:
@@ -121,22 +127,19 @@ class FeatureExtractor:
         self.model = model.to(device).eval()
         #: Of the last call: what could not be read, (name, reason) each.
         self.skipped: list[tuple[str, str]] = []
-        height, width = model.img_size
-        self.preprocessor = SelfSupDataPreprocessor(
-            mean=MEAN,
-            std=STD,
-            to_rgb=True,
-        ).to(device)
+        self.pixels = pixels or RGB
+        check_arg(
+            model.in_channels == self.pixels.channels,
+            'pixels.channels',
+            self.pixels.channels,
+            f"{model.in_channels}, the model's in_channels",
+        )
+        self.preprocessor = ClsDataPreprocessor(**self.pixels.scaling)
+        self.preprocessor.to(device)
         self.pipeline = Compose(
             TRANSFORMS.build(transform)
             for transform in (
-                dict(
-                    type='ResizeEdge',
-                    scale=round(max(height, width) * 256 / 224),
-                    backend='pillow',
-                    interpolation='bicubic',
-                ),
-                dict(type='CenterCrop', crop_size=(width, height)),
+                *self.pixels.center_crop(*model.img_size),
                 dict(type='PackInputs', meta_keys=()),
             )
         )
@@ -157,7 +160,9 @@ class FeatureExtractor:
         Args:
             inputs: A file, a folder (its images and those of its sub-folders,
                 sorted by name), a PIL image, an array as ``mmcv.imread`` gives
-                it (uint8, (height, width, 3), BGR), or a list of these.
+                it (uint8, (height, width, 3), BGR; for a model of other images
+                (height, width, channels) of their type, RGB), or a list of
+                these.
             out_type: 'cls_token' (N, C); 'avg_featmap', the mean over the
                 patches, (N, C); 'featmap' (N, C, rows, columns); or 'raw',
                 class token and patches, (N, L + 1, C).
@@ -204,7 +209,7 @@ class FeatureExtractor:
             batch = []
             for name, image, in_folder in images[start : start + batch_size]:
                 try:
-                    pixels = read_image(image)
+                    pixels = read_pixels(image, self.pixels)
                 except ValueError as error:
                     skip = skip_unreadable
                     if not (in_folder if skip is None else skip):
@@ -287,7 +292,8 @@ def warn_of_skipped(skipped: list[tuple[str, str]], number: int) -> None:
         len(skipped) < number,
         'images',
         [name for name, _ in skipped[:3]],
-        'images that can be read; none of them can',
+        'images that can be read; none of them can '
+        f'({skipped[0][1] if skipped else ""})',
     )
     if skipped:
         warnings.warn(

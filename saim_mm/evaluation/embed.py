@@ -48,7 +48,7 @@ def files_of(paths: Iterable[str | Path]) -> list[Path]:
 
 def embed_images(
     paths: Iterable[str | Path],
-    backbone: SAIMViT | str,
+    model: SAIMViT | str | Path,
     pretrained: str | None = None,
     readout: str = 'patch_mean',
     batch_size: int = 32,
@@ -57,8 +57,7 @@ def embed_images(
 
     Args:
         paths: Files, or folders, which are searched with their sub-folders.
-        backbone: As for :class:`~saim_mm.FeatureExtractor`.
-        pretrained: As there.
+        model, pretrained: As for :class:`~saim_mm.FeatureExtractor`.
         readout: As for :class:`~saim_mm.FeatureExtractor`.
         batch_size: Images at a time.
 
@@ -70,7 +69,7 @@ def embed_images(
         FileNotFoundError: If a path is not there.
         ValueError: If there is no image that can be read.
     """
-    extract = FeatureExtractor(backbone, pretrained, device=get_device())
+    extract = FeatureExtractor(model, pretrained, device=get_device())
     with warnings.catch_warnings():  # the caller names what is skipped
         warnings.simplefilter('ignore')
         names, features = extract(

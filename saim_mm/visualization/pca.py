@@ -4,10 +4,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..datasets.pixels import RGB, PixelFormat
 from ..models.vit import SAIMViT
 from ..models.vit_arguments import layer_output
 from ..utils.check import check_arg
-from .figures import normalize, show
+from .figures import show
 
 
 def pca_to_rgb(features: Tensor) -> Tensor:
@@ -44,13 +45,19 @@ def pca_to_rgb(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def draw_pca(vit: SAIMViT, images: Tensor, layer: int = -1) -> Figure:
+def draw_pca(
+    vit: SAIMViT,
+    images: Tensor,
+    layer: int = -1,
+    pixels: PixelFormat = RGB,
+) -> Figure:
     """Draw the dense features of images as colours.
 
     Args:
         vit: In evaluation mode.
-        images: Pixels, RGB, 0 to 255, (B, 3, H, W).
+        images: Of :func:`~.figures.load_images`, (B, C, H, W).
         layer: The block, from 0, or from the end with -1.
+        pixels: What the images are.
 
     Returns:
         The images above their features.
@@ -58,14 +65,15 @@ def draw_pca(vit: SAIMViT, images: Tensor, layer: int = -1) -> Figure:
     Raises:
         ValueError: If there is no such block.
     """
-    features = layer_output(vit, normalize(images), layer, 'featmap')
+    features = layer_output(vit, pixels.normalize(images), layer, 'featmap')
     height, width = images.shape[2:]
     figure = Figure(
         figsize=(1.6 * len(images), 3.4 * height / width),
         layout='constrained',
     )
     axes = figure.subplots(2, len(images), squeeze=False)
-    for column, image, colours in zip(axes.T, images, pca_to_rgb(features)):
+    shown = pixels.to_rgb(images)
+    for column, image, colours in zip(axes.T, shown, pca_to_rgb(features)):
         show(column[0], image)
         show(column[1], colours)
     return figure
