@@ -104,7 +104,8 @@ def compare(
         choose_fraction(train, fraction)
     check_parts(data, train, val)
 
-    write_list(out / 'images.txt', [x.rsplit(' ', 1)[0] for x in train])
+    images = [x.rsplit(' ', 1)[0] for x in train]
+    write_list(out / 'images.txt', images)
     cfg, line = pretrain_config(
         data,
         out / 'pretrain',
@@ -117,7 +118,7 @@ def compare(
             **(options or {}),
             'train_dataloader.dataset.ann_file': str(out / 'images.txt'),
         },
-        images=len(train),
+        images=images,
     )
     backbone = {**cfg.model.backbone, 'init_cfg': None}
     common = dict(

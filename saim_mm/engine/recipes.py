@@ -7,7 +7,7 @@ the numbers filled in, written to ``OUT/config.py``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ def pretrain_config(
     epochs: int | None = None,
     init: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
-    images: int | None = None,
+    images: Sequence[str] | None = None,
 ) -> tuple[Config, str]:
     """The config of a pre-training, and in a line what it is and why.
 
@@ -122,14 +122,17 @@ def pretrain_config(
             steps on a CPU, and 60,000 on a GPU.
         init: A checkpoint to start from.
         options: Any option of the config, as ``--cfg-options`` takes them.
-        images: How many of ``data`` are trained on, if ``options`` list them.
+        images: Those in ``data`` that are trained on, if ``options`` name a
+            list of them.
 
     Raises:
         ValueError: If an argument does not fit.
         FileNotFoundError: If there is no such folder or checkpoint.
     """
     folder = look_at(data)
-    folder = replace(folder, number=images or folder.number)
+    if images is not None:
+        files = [folder.path / name for name in images]
+        folder = replace(folder, number=len(files), files=files)
     arch, size, patch = choose_network(folder, arch, size, patch)
     checkpoint = init and checkpoint_of(init)
     pixels = choose_pixels(folder, channels, out, checkpoint)

@@ -14,7 +14,7 @@ from PIL import Image
 
 import saim_mm
 from saim_mm.cli import main
-from saim_mm.datasets.pixels import PixelFormat, pixel_format
+from saim_mm.datasets.pixels import PixelFormat, measure, pixel_format
 from saim_mm.engine import recipes
 from saim_mm.engine.resume import find_checkpoints
 from saim_mm.engine.run import CONFIG, differences
@@ -389,6 +389,49 @@ def test_from_scratch(tmp_path):
     assert len(pixel_format(cfg).mean) == 5
     for loader in (cfg.train_dataloader, cfg.val_dataloader):
         assert loader.dataset.pipeline[0].type == 'LoadPixels'
+
+
+@pytest.mark.slow
+def test_comparing(tmp_path):
+    """All starts see five channels; those of validation are not measured."""
+    data, out = tmp_path / 'classes', tmp_path / 'out'
+    for name in ('a', 'b'):
+        write(data / name, 'stack', 5)
+        for number, path in enumerate(sorted((data / name).iterdir())):
+            # No image stands in both parts.
+            path.write_bytes(path.read_bytes() + f'{name}{number}'.encode())
+    recipe = {**RECIPE, 'epochs': 1, 'pretrain_epochs': 1}
+    saim_mm.compare(
+        data,
+        out,
+        seeds=1,
+        fractions=[1.0],
+        options=OPTIONS,
+        **recipe,
+    )
+    pixels = pixel_format(Config.fromfile(out / 'pretrain' / CONFIG))
+    files = (out / 'images.txt').read_text().split()
+    assert len(files) == 8
+    found = measure([data / name for name in files], 5, 'uint16')
+    assert (pixels.mean, pixels.std) == found
+    configs = list((out / 'finetune').glob(f'*/{CONFIG}'))
+    assert len(configs) == 2
+    for path in configs:
+        cfg = Config.fromfile(path)
+        assert pixel_format(cfg) == pixels
+        assert cfg.model.backbone.in_channels == 5
+
+
+def test_only_what_is_trained_on_is_measured(tmp_path):
+    folder = write(tmp_path / 'images', 'gray16', 6)
+    names = ['01.png', '04.png']
+    cfg, line = recipes.pretrain_config(folder, tmp_path / 'run', images=names)
+    assert line.startswith('2 images')
+    pixels = pixel_format(cfg)
+    found = measure([folder / name for name in names], 1, 'uint16')
+    assert (pixels.mean, pixels.std) == found
+    every = measure(sorted(folder.iterdir()), 1, 'uint16')
+    assert found != every
 
 
 def test_two_kinds_in_a_folder(tmp_path):
