@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from ..utils.dependency import require
-from .images import MAX_PIXELS, check_pixels, jpeg_shape, read_file
+from .images import check_pixels, jpeg_shape, read_file
 
 TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 PNG = b'\x89PNG\r\n\x1a\n'
@@ -112,15 +112,16 @@ def decode_any(content: bytes) -> tuple[np.ndarray, Kind]:
         OSError: If it cannot be decoded.
         ImportError: If it takes ``tifffile``, which is not installed.
     """
-    check_pixels(content, jpeg_shape(content))
     stack = False
     if content.startswith(TIFF):
         tags = TiffTags.of(content)
+        check_pixels(content, (tags.height, tags.width))
         alpha, pages = tags.alpha, decode_tiff(content, tags)
         kinds = {(page.shape, page.dtype) for page in pages}
         stack = len(pages) > 1 and len(kinds) == 1 and pages[0].shape[2] == 1
         image = np.concatenate(pages, axis=2) if stack else pages[0]
     else:
+        check_pixels(content, jpeg_shape(content))
         # Of a JPEG also how it is to be turned.
         jpeg = content.startswith(b'\xff\xd8')
         flag = cv2.IMREAD_ANYCOLOR if jpeg else cv2.IMREAD_UNCHANGED
@@ -201,8 +202,6 @@ def decode_tiff(content: bytes, tags: TiffTags) -> list[np.ndarray]:
     require('tifffile', needed_by=f'a TIFF of {samples} samples a pixel')
     import tifffile
 
-    if tags.height * tags.width > MAX_PIXELS:
-        raise OSError(f'more than {MAX_PIXELS:,} pixels')
     try:
         with tifffile.TiffFile(io.BytesIO(content)) as file:
             page = file.pages[0]

@@ -93,7 +93,7 @@ def test_pages_of_other_sizes_are_none(tmp_path):
 @pytest.mark.parametrize('plane', ['contig', 'separate'])
 @pytest.mark.parametrize('dtype', ['uint8', 'uint16', 'float32'])
 @pytest.mark.parametrize('channels', [2, 4, 5, 13])
-def test_interleaved_channels(tmp_path, channels, dtype, plane):
+def test_interleaved_channels(tmp_path, channels, dtype, plane, caplog):
     """OpenCV takes some of these for one channel, and of another depth."""
     tifffile = pytest.importorskip('tifffile')
     image = noise(channels, dtype)
@@ -106,6 +106,14 @@ def test_interleaved_channels(tmp_path, channels, dtype, plane):
     assert read_kind(tmp_path / 'a.tif') == Kind(*SIZE, channels, dtype)
     found = read_pixels(tmp_path / 'a.tif', PixelFormat(channels, dtype))
     assert np.array_equal(found, image)
+    assert not caplog.records  # Pillow's complaints
+
+
+def test_a_bomb(tmp_path, monkeypatch):
+    monkeypatch.setattr('saim_mm.datasets.images.MAX_PIXELS', 599)
+    pages(tmp_path / 'a.tif', noise(5, 'uint16'))
+    with pytest.raises(ValueError, match=r'a\.tif.*600 pixels: more than'):
+        read_pixels(tmp_path / 'a.tif', PixelFormat(5, 'uint16'))
 
 
 def test_without_the_reader_of_interleaved_channels(tmp_path, monkeypatch):
