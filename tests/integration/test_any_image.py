@@ -129,14 +129,21 @@ def test_resuming(trained):
     expected = weights(last)
     last.unlink()
     before = (out / CONFIG).read_text()
-    more = images / 'more.png'
-    more.write_bytes((images / 'broken.png').read_bytes())
-    more.unlink()
     code, output = pretrain(images, out)
     assert code == 0, output
     assert 'step 1/' not in output  # it went on
     assert (out / CONFIG).read_text() == before
     assert_same(weights(last), expected)
+    first, second = sorted(images.glob('0*'))[:2]
+    content = first.read_bytes()
+    try:  # an image has changed since
+        first.write_bytes(second.read_bytes())
+        cfg, _ = recipes.pretrain_config(images, out, **RECIPE)
+        other, _ = recipes.pretrain_config(images, images / 'no', **RECIPE)
+    finally:
+        first.write_bytes(content)
+    kept = pixel_format(Config.fromfile(out / CONFIG))
+    assert pixel_format(cfg) == kept != pixel_format(other)
 
 
 def test_features(trained, tmp_path):
