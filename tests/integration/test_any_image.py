@@ -473,7 +473,7 @@ def test_the_config_of_the_documentation(tmp_path):
     page = (ROOT / 'docs/data.md').read_text()
     [text] = re.findall(r'^```python\n(# five_chan.*?)^```', page, re.M | re.S)
     path = tmp_path / 'five_channels.py'
-    path.write_text(text.replace("['configs", f"['{ROOT}/configs"))
+    path.write_text(text.replace("'configs/", f"'{ROOT}/configs/"))
     cfg = Config.fromfile(path)
     cfg.merge_from_dict(OPTIONS)
     cfg.model.backbone.update(arch='saim-mini', img_size=32, patch_size=8)
