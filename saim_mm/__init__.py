@@ -23,7 +23,10 @@ from .checkpoint.loader import register_loaders  # noqa: E402
 from .checkpoint.zoo import register_zoo  # noqa: E402
 from .datasets.image_folder import UnlabelledImages  # noqa: E402
 from .datasets.sampler import ReproducibleSampler  # noqa: E402
-from .datasets.transforms import LoadRandomResizedCrop  # noqa: E402
+from .datasets.transforms import (  # noqa: E402
+    LoadPixels,
+    LoadRandomResizedCrop,
+)
 from .engine.compare import compare  # noqa: E402
 from .engine.hooks.checkpoint_hook import SafeCheckpointHook  # noqa: E402
 from .engine.hooks.non_finite_hook import NonFiniteHook  # noqa: E402
@@ -82,6 +85,7 @@ __all__ = [
     'HOGTarget',
     'InputEmbeddingTarget',
     'LayerDecayOptimWrapperConstructor',
+    'LoadPixels',
     'LoadRandomResizedCrop',
     'MergedOptimWrapperConstructor',
     'MovingAverageTeacher',

@@ -1,18 +1,21 @@
 """Models and features in a line of Python, without a config."""
 
+import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
-from mmpretrain.models import SelfSupDataPreprocessor
+from mmpretrain.models import ClsDataPreprocessor
 from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch import Tensor, nn
 
 from .checkpoint.weights import load_backbone_weights
-from .datasets.images import EXTENSIONS, MEAN, STD, read_image
+from .datasets.images import EXTENSIONS, find_images, in_a_line
+from .datasets.pixels import RGB, PixelFormat, pixel_format, read_pixels
 from .evaluation.features import backbone_outputs
 from .evaluation.readouts import build_readout
 from .models.vit import SAIMViT
@@ -75,13 +78,18 @@ class FeatureExtractor:
     """Features of images: files, folders, PIL images, arrays, lists of them.
 
     Images are resized by their shorter side, cropped in the middle and
-    normalised as in pre-training.
+    normalised as in pre-training. A folder is searched with its sub-folders,
+    and what cannot be read in it is skipped; a file that is asked for by its
+    name must be readable.
 
     Args:
-        model: A name of :func:`list_models`, or a backbone.
+        model: A name of :func:`list_models`; the ``config.py`` of a training;
+            or a backbone.
         pretrained: As for :func:`get_model`. Defaults to None: the weights
             that the model has.
-        **kwargs: As for :func:`get_model`, with a name.
+        pixels: What its images are. Defaults to None: what the config says,
+            or else RGB.
+        **kwargs: As for :func:`get_model`, with a name or a config.
 
     Raises:
         ValueError: As :func:`get_model`.
@@ -92,6 +100,8 @@ class FeatureExtractor:
         torch.Size([2, 768])
         >>> extract('a.jpg', out_type='featmap', layer=5).shape
         torch.Size([1, 768, 14, 14])
+        >>> names, features = extract('photos/', return_names=True)
+        >>> extract = saim_mm.FeatureExtractor('run/config.py', 'run/last.pth')
     """
 
     out_types = ('cls_token', 'avg_featmap', 'featmap', 'raw')
@@ -101,29 +111,35 @@ class FeatureExtractor:
         model: str | SAIMViT,
         pretrained: str | Path | None = None,
         device: str | torch.device = 'cpu',
+        pixels: PixelFormat | None = None,
         **kwargs,
     ) -> None:
+        if isinstance(model, (str, Path)) and Path(model).suffix == '.py':
+            cfg = Config.fromfile(model)
+            pixels = pixels or pixel_format(cfg)
+            options = {**cfg.model.backbone, 'init_cfg': None, **kwargs}
+            options.pop('type')
+            model = SAIMViT(**options)
         if isinstance(model, str):
             model = get_model(model, pretrained, **kwargs)
         elif pretrained is not None:
             load_backbone_weights(model, pretrained)
         self.model = model.to(device).eval()
-        height, width = model.img_size
-        self.preprocessor = SelfSupDataPreprocessor(
-            mean=MEAN,
-            std=STD,
-            to_rgb=True,
-        ).to(device)
+        #: Of the last call: what could not be read, (name, reason) each.
+        self.skipped: list[tuple[str, str]] = []
+        self.pixels = pixels or RGB
+        check_arg(
+            model.in_channels == self.pixels.channels,
+            'pixels.channels',
+            self.pixels.channels,
+            f"{model.in_channels}, the model's in_channels",
+        )
+        self.preprocessor = ClsDataPreprocessor(**self.pixels.scaling)
+        self.preprocessor.to(device)
         self.pipeline = Compose(
             TRANSFORMS.build(transform)
             for transform in (
-                dict(
-                    type='ResizeEdge',
-                    scale=round(max(height, width) * 256 / 224),
-                    backend='pillow',
-                    interpolation='bicubic',
-                ),
-                dict(type='CenterCrop', crop_size=(width, height)),
+                *self.pixels.center_crop(*model.img_size),
                 dict(type='PackInputs', meta_keys=()),
             )
         )
@@ -136,14 +152,17 @@ class FeatureExtractor:
         layer: int = -1,
         batch_size: int = 32,
         readout: str | dict | nn.Module | None = None,
-    ) -> Tensor:
+        return_names: bool = False,
+        skip_unreadable: bool | None = None,
+    ) -> Tensor | tuple[list[str], Tensor]:
         """Extract features.
 
         Args:
-            inputs: A file, a folder (its images, sorted by name, without its
-                sub-folders), a PIL image, an array as ``mmcv.imread`` gives it
-                (uint8, (height, width, 3), BGR), or a list of files, PIL
-                images and arrays.
+            inputs: A file, a folder (its images and those of its sub-folders,
+                sorted by name), a PIL image, an array as ``mmcv.imread`` gives
+                it (uint8, (height, width, 3), BGR; for a model of other images
+                (height, width, channels) of their type, RGB), or a list of
+                these.
             out_type: 'cls_token' (N, C); 'avg_featmap', the mean over the
                 patches, (N, C); 'featmap' (N, C, rows, columns); or 'raw',
                 class token and patches, (N, L + 1, C).
@@ -154,13 +173,18 @@ class FeatureExtractor:
                 of ``out_type`` and ``layer``: 'cls_token', 'patch_mean', a
                 config as ``dict(type='PatchMean', num_blocks=6)``, or a
                 trained module. Gives (N, C).
+            return_names: Whether to return the names of the N images too:
+                the paths of files; of others their number in the list.
+            skip_unreadable: Whether what is no image is left out: named in a
+                warning and in ``skipped``, and without a row. None: of folders
+                only, while a file or an array of its own is an error.
 
         Returns:
-            float32, on the CPU.
+            float32, on the CPU; with ``return_names`` names and features.
 
         Raises:
-            ValueError: If ``out_type`` or ``layer`` does not exist, or an
-                input is no image.
+            ValueError: If ``out_type`` or ``layer`` does not exist, an input
+                is no image, or none of a folder is.
         """
         check_arg(
             out_type in self.out_types,
@@ -178,23 +202,47 @@ class FeatureExtractor:
         check_layer(vit, layer)
         if readout is not None:
             readout = build_readout(readout, vit.num_extra_tokens)
-        inputs = list_images(inputs)
-        features = []
-        for start in range(0, len(inputs), batch_size):
-            batch = default_collate(
-                [
-                    self.pipeline(dict(img=read_image(image)))
-                    for image in inputs[start : start + batch_size]
-                ]
-            )
-            images = self.preprocessor(batch)['inputs']
-            if readout is None:
-                tokens = layer_output(vit, images, layer, 'raw')
-                features.append(self._select(tokens, out_type).cpu())
-            else:
-                outputs = backbone_outputs(vit, images, readout.num_blocks)
-                features.append(readout(outputs)[-1].cpu())
-        return torch.cat(features)
+        images = list_images(inputs)
+        self.skipped = []
+        names, features = [], []
+        for start in range(0, len(images), batch_size):
+            batch = []
+            for name, image, in_folder in images[start : start + batch_size]:
+                try:
+                    pixels = read_pixels(image, self.pixels)
+                except ValueError as error:
+                    skip = skip_unreadable
+                    if not (in_folder if skip is None else skip):
+                        raise
+                    self.skipped.append((name, str(error)))
+                else:
+                    batch.append(self.pipeline(dict(img=pixels)))
+                    names.append(name)
+            if batch:
+                features.append(
+                    self._features(batch, out_type, layer, readout)
+                )
+        warn_of_skipped(self.skipped, len(images))
+        return (
+            (names, torch.cat(features))
+            if return_names
+            else torch.cat(features)
+        )
+
+    def _features(
+        self,
+        batch: list[dict],
+        out_type: str,
+        layer: int,
+        readout: nn.Module | None,
+    ) -> Tensor:
+        """Those of a batch, on the CPU."""
+        images = self.preprocessor(default_collate(batch))['inputs']
+        if readout is None:
+            tokens = layer_output(self.model, images, layer, 'raw')
+            return self._select(tokens, out_type).cpu()
+        outputs = backbone_outputs(self.model, images, readout.num_blocks)
+        return readout(outputs)[-1].cpu()
 
     def _select(self, tokens: Tensor, out_type: str) -> Tensor:
         """What is asked for of (B, L + 1, C) tokens."""
@@ -210,22 +258,46 @@ class FeatureExtractor:
         )
 
 
-def list_images(inputs: Any) -> list:
-    """Inputs as a list: of a folder its images, of one image itself."""
-    if isinstance(inputs, (str, Path)) and Path(inputs).is_dir():
-        images = sorted(
-            path
-            for path in Path(inputs).iterdir()
-            if path.suffix.lower() in EXTENSIONS
-        )
-        if not images:
+def list_images(inputs: Any) -> list[tuple[str, Any, bool]]:
+    """Inputs one by one: name, image, and whether it is of a folder.
+
+    Raises:
+        ValueError: If there is none, or none in a folder.
+    """
+    one = isinstance(inputs, (str, Path, np.ndarray, Image.Image))
+    images: list[tuple[str, Any, bool]] = []
+    for number, item in enumerate([inputs] if one else inputs):
+        is_file = isinstance(item, (str, Path))
+        if not (is_file and Path(item).is_dir()):
+            images.append((str(item if is_file else number), item, False))
+            continue
+        found = find_images(Path(item))
+        if not found:
             raise ValueError(
-                f'inputs={str(inputs)!r}: the folder must hold at least one '
+                f'inputs={str(item)!r}: the folder must hold at least one '
                 f'image, with a name that ends in one of {sorted(EXTENSIONS)}'
             )
-        return images
-    if isinstance(inputs, (str, Path, np.ndarray, Image.Image)):
-        return [inputs]
-    inputs = list(inputs)
-    check_arg(len(inputs) > 0, 'inputs', inputs, 'at least one image')
-    return inputs
+        images += [(str(path), path, True) for path in found]
+    check_arg(len(images) > 0, 'inputs', inputs, 'at least one image')
+    return images
+
+
+def warn_of_skipped(skipped: list[tuple[str, str]], number: int) -> None:
+    """Name what was skipped of a number of images, in one warning.
+
+    Raises:
+        ValueError: If it was all.
+    """
+    check_arg(
+        len(skipped) < number,
+        'images',
+        [name for name, _ in skipped[:3]],
+        'images that can be read; none of them can '
+        f'({skipped[0][1] if skipped else ""})',
+    )
+    if skipped:
+        warnings.warn(
+            f'{len(skipped)} of {number} images cannot be read and are '
+            f'skipped: {", ".join(in_a_line(name) for name, _ in skipped)}',
+            stacklevel=4,
+        )

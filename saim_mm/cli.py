@@ -67,6 +67,9 @@ OUT = click.option('--out', required=True, help='folder of the training')
 ARCH = click.option('--arch', help='mini, 192x4, tiny, small, base or large')
 SIZE = click.option('--size', type=int, help='side of a crop in pixels')
 PATCH = click.option('--patch', type=int, help='side of a patch in pixels')
+CHANNELS = click.option(
+    '--channels', type=int, help='of an image; 3 is RGB, of 8 bit if need be'
+)
 EPOCHS = click.option('--epochs', type=int, help='passes over the images')
 
 
@@ -98,6 +101,7 @@ def then(*words: str | Path) -> None:
 @ARCH
 @SIZE
 @PATCH
+@CHANNELS
 @EPOCHS
 @click.option('--init', help='a checkpoint to start from')
 @OPTIONS
@@ -118,6 +122,7 @@ def pretrain(folder: str, out: str, **arguments: Any) -> None:
 @click.argument('folder')
 @OUT
 @click.option('--init', help='folder that `saim pretrain` wrote')
+@CHANNELS
 @EPOCHS
 @OPTIONS
 def finetune(folder: str, out: str, **arguments: Any) -> None:
@@ -175,12 +180,12 @@ def embed(
 
     Files that cannot be read are named and skipped.
     """
-    from .engine.run import backbone_of
+    from .engine.run import model_and_checkpoint
     from .evaluation.embed import embed_images, save_features
 
     with quietly():
         names, features, skipped = embed_images(
-            images, *backbone_of(init, model), readout
+            images, *model_and_checkpoint(init, model), readout
         )
     save_features(names, features, out)
     for name, reason in skipped:
@@ -191,7 +196,16 @@ def embed(
 @main.command()
 @click.argument('folder', required=False)
 @click.option('--port', default=7860, show_default=True)
-def view(folder: str | None, port: int) -> None:
+@click.option(
+    '--rgb',
+    nargs=3,
+    type=int,
+    metavar='R G B',
+    help='channels that are shown, from 0; by default the first three',
+)
+def view(
+    folder: str | None, port: int, rgb: tuple[int, int, int] | None
+) -> None:
     """Open a web page that shows what the pre-training in FOLDER has learned.
 
     Without FOLDER: of a small model that comes with the package.
@@ -205,6 +219,8 @@ def view(folder: str | None, port: int) -> None:
         checkpoint = checkpoint_of(folder)
         config = Path(checkpoint).parent / CONFIG
         words += ['--config', str(config), '--checkpoint', checkpoint]
+    if rgb:
+        words += ['--rgb', *map(str, rgb)]
     # As Python runs a script, which imports what lies beside it.
     sys.path.insert(0, str(script.parent))
     sys.argv = [str(script), *words]
@@ -231,6 +247,7 @@ def view(folder: str | None, port: int) -> None:
 @ARCH
 @SIZE
 @PATCH
+@CHANNELS
 @click.option('--epochs', type=int, help='of fine-tuning with all labels')
 @OPTIONS
 def compare(folder: str, out: str, **arguments: Any) -> None:

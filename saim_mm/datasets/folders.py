@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from ..utils.check import check_arg
-from .images import EXTENSIONS, find_images
+from .decoding import Kind, read_kind
+from .images import EXTENSIONS, find_images, in_a_line
 
 
 @dataclass
 class Folder:
-    """What is in a folder of images: how many, and their median sides."""
+    """What is in a folder of images: how many, and their median sides.
+
+    Attributes:
+        files: All that are named as images.
+        kinds: Some of those that can be read, and what they are.
+    """
 
     path: Path
     number: int
     height: int
     width: int
+    files: list[Path]
+    kinds: list[tuple[Path, Kind]]
 
     def __str__(self) -> str:
         return (
@@ -40,6 +46,7 @@ def look_at(folder: str | Path, field: str = 'data') -> Folder:
     Raises:
         FileNotFoundError: If there is no such folder.
         ValueError: If it holds no image that can be read.
+        ImportError: If reading one takes what is not installed.
     """
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
@@ -47,19 +54,26 @@ def look_at(folder: str | Path, field: str = 'data') -> Folder:
             f'{field}={str(folder)!r}: no such folder; give a folder of images'
         )
     images = find_images(path)
-    sides = []
+    kinds, reason = [], ''
     for image in images[:: max(1, len(images) // 100)]:
-        with contextlib.suppress(Exception), Image.open(image) as opened:
-            sides.append(opened.size)
+        try:
+            kinds.append((image, read_kind(image)))
+        except ImportError:
+            raise
+        except Exception as error:  # broken, however
+            reason = f' ({image.name}: {in_a_line(str(error))})'
     check_arg(
-        len(sides) > 0,
+        len(kinds) > 0,
         field,
         str(folder),
         'a folder with images that can be read, with names that end in one of '
-        f'{sorted(EXTENSIONS)}; none of {len(images)} can',
+        f'{sorted(EXTENSIONS)}; none of {len(images)} can{reason}',
     )
-    width, height = (sorted(side)[len(side) // 2] for side in zip(*sides))
-    return Folder(path, len(images), height, width)
+    width, height = (
+        sorted(side)[len(side) // 2]
+        for side in zip(*((kind.width, kind.height) for _, kind in kinds))
+    )
+    return Folder(path, len(images), height, width, images, kinds)
 
 
 def split_classes(

@@ -26,8 +26,9 @@ class UnlabelledImages(CustomDataset):
     """Every image in a folder and its sub-folders, without labels.
 
     Images of any mode (grey, RGBA, CMYK, palette, 16 bit) become three
-    channels of 8 bit. A file that cannot be read is named once in the log and
-    in ``report``, counted, and replaced by another, chosen at random.
+    channels of 8 bit, unless the pipeline begins with ``LoadPixels``. A file
+    that cannot be read is named once in the log and in ``report``, counted,
+    and replaced by another, chosen at random.
 
     Args:
         pipeline: Transforms; the first loads the image.

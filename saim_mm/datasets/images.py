@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
-import mmcv
 import mmengine.fileio as fileio
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -108,31 +107,25 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
         uint8, (height, width, 3), BGR.
 
     Raises:
-        ValueError: If it is not an image.
+        ValueError: If it is not an image, or one that ends too early.
     """
-    pixels = None
     if isinstance(image, Image.Image):
         return np.asarray(image.convert('RGB'))[..., ::-1]
-    try:
-        pixels = mmcv.imread(image)
-    except Exception:  # OpenCV's message names neither file nor cause
-        pass
-    if (
-        pixels is None
-        or pixels.dtype != np.uint8
-        or pixels.ndim != 3
-        or pixels.shape[2] != 3
-    ):
-        what = (
-            f'array of {image.dtype}, {image.shape}'
-            if isinstance(image, np.ndarray)
-            else image
-        )
-        raise ValueError(
-            f'{what}: must be a readable image file, or an array of uint8, '
-            '(height, width, 3)'
-        )
-    return pixels
+    if isinstance(image, np.ndarray):
+        if (image.dtype, image.shape[2:]) == (np.uint8, (3,)):
+            return image
+        what, reason = f'array of {image.dtype}, {image.shape}', ''
+    else:
+        try:
+            content = read_file(str(image))
+            check_pixels(content, jpeg_shape(content))
+            return decode(content, cv2.IMREAD_COLOR)
+        except Exception as error:  # Pillow's and OpenCV's are many
+            what, reason = str(image), f' ({in_a_line(str(error))})'
+    raise ValueError(
+        f'{what}: must be a readable image file, or an array of uint8, '
+        f'(height, width, 3){reason}'
+    )
 
 
 EXIF_ORIENTATION = 0x0112

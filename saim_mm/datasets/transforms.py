@@ -1,4 +1,4 @@
-"""LoadRandomResizedCrop: from a file to a crop, several times faster."""
+"""From files to crops: of photographs faster, of others at all."""
 
 from collections.abc import Sequence
 
@@ -6,11 +6,13 @@ import cv2
 import numpy as np
 import torch
 import torch.nn.functional as F
+from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
-from mmpretrain.datasets import RandomResizedCrop
+from mmpretrain.datasets import RandomResizedCrop, ResizeEdge
 
 from ..utils.check import check_arg
 from .images import check_pixels, decode, jpeg_shape, read_file
+from .pixels import PixelFormat, read_pixels
 
 #: OpenCV's flags that decode a JPEG at 1 / 2, 1 / 4 or 1 / 8 of its size.
 REDUCED = {
@@ -18,6 +20,26 @@ REDUCED = {
     4: cv2.IMREAD_REDUCED_COLOR_4,
     2: cv2.IMREAD_REDUCED_COLOR_2,
 }
+
+
+def resize(
+    image: np.ndarray, size: Sequence[int], interpolation: str
+) -> np.ndarray:
+    """Resize an image by PyTorch, antialiased.
+
+    Args:
+        image: (height, width, channels), uint8 or float32.
+        size: Height and width.
+        interpolation: 'bicubic' or 'bilinear'.
+    """
+    pixels = torch.from_numpy(image)
+    pixels = F.interpolate(
+        pixels.permute(2, 0, 1).unsqueeze(0),  # (1, C, H, W)
+        tuple(size),
+        mode=interpolation,
+        antialias=True,
+    )
+    return pixels[0].permute(1, 2, 0).numpy()
 
 
 @TRANSFORMS.register_module()
@@ -128,14 +150,9 @@ class LoadRandomResizedCrop(RandomResizedCrop):
                 box[:2], box[2:], image.shape, shape
             )
         )
-        pixels = torch.from_numpy(image[top:bottom, left:right])
-        pixels = F.interpolate(
-            pixels.permute(2, 0, 1).unsqueeze(0),  # (1, 3, H, W)
-            tuple(self.scale),
-            mode=self.interpolation,
-            antialias=True,
+        return resize(
+            image[top:bottom, left:right], self.scale, self.interpolation
         )
-        return pixels[0].permute(1, 2, 0).numpy()
 
     def __repr__(self) -> str:
         return (
@@ -145,3 +162,76 @@ class LoadRandomResizedCrop(RandomResizedCrop):
             f'interpolation={self.interpolation!r}, '
             f'reducing_gap={self.reducing_gap})'
         )
+
+
+@TRANSFORMS.register_module()
+class LoadPixels(BaseTransform):
+    """Load an image with its channels and its depth.
+
+    **Required key:** ``img_path``. **Added keys:** ``img`` (uint8, or float32
+    of other depths; (height, width, channels), in the file's order and units),
+    ``img_shape``, ``ori_shape``.
+
+    Args:
+        channels: Of every image: those of a pixel, or the pages of a TIFF.
+            Of three a greyscale image has its own three times.
+        dtype: Of every file: 'uint8', 'uint16', 'float32' …
+
+    Raises:
+        ValueError: If a file cannot be read, or is of another kind.
+    """
+
+    def __init__(self, channels: int, dtype: str) -> None:
+        check_arg(
+            isinstance(channels, int) and channels > 0,
+            'LoadPixels.channels',
+            channels,
+            'a positive integer',
+        )
+        check_arg(
+            isinstance(dtype, str) and dtype in np.sctypeDict,
+            'LoadPixels.dtype',
+            dtype,
+            "a type of NumPy's: 'uint8', 'uint16', 'float32'",
+        )
+        self.format = PixelFormat(channels, dtype)
+
+    def transform(self, results: dict) -> dict:
+        """Load what ``results['img_path']`` names."""
+        results['img'] = read_pixels(results['img_path'], self.format)
+        results['img_shape'] = results['img'].shape[:2]
+        results['ori_shape'] = results['img'].shape[:2]
+        return results
+
+    def __repr__(self) -> str:
+        return (
+            f'{type(self).__name__}(channels={self.format.channels}, '
+            f'dtype={self.format.dtype!r})'
+        )
+
+
+@TRANSFORMS.register_module()
+class PixelsRandomResizedCrop(RandomResizedCrop):
+    """mmpretrain's, with the same boxes, for any channels and depth."""
+
+    def transform(self, results: dict) -> dict:
+        """Cut a random box out of ``results['img']`` and resize it."""
+        image = results['img']
+        top, left, height, width = self.rand_crop_params(image)
+        results['img'] = resize(
+            image[top : top + height, left : left + width],
+            self.scale,
+            self.interpolation,
+        )
+        results['img_shape'] = results['img'].shape[:2]
+        return results
+
+
+@TRANSFORMS.register_module()
+class PixelsResizeEdge(ResizeEdge):
+    """mmpretrain's, for any channels and depth."""
+
+    def _resize_img(self, results: dict) -> None:
+        size = results['scale'][::-1]  # height and width
+        results['img'] = resize(results['img'], size, self.interpolation)
+        results['img_shape'] = size

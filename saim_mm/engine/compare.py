@@ -18,6 +18,7 @@ from torch import Tensor
 
 from ..checkpoint.atomic import atomic_write
 from ..datasets.folders import check_parts, choose_fraction, split_classes
+from ..datasets.pixels import pixel_format
 from ..evaluation.comparison import (
     PIXELS,
     RANDOM,
@@ -48,6 +49,7 @@ def compare(
     arch: str | None = None,
     size: int | None = None,
     patch: int | None = None,
+    channels: int | None = None,
     options: Mapping[str, Any] | None = None,
     say: Callable[[str], None] = print_log,
 ) -> Comparison:
@@ -68,7 +70,7 @@ def compare(
         epochs: Of fine-tuning with all labels; with fewer labels as many more
             as show the same number of images. By default the recipe's.
         pretrain_epochs: Of the pre-training. By default the recipe's.
-        arch, size, patch: As for :func:`~saim_mm.pretrain`.
+        arch, size, patch, channels: As for :func:`~saim_mm.pretrain`.
         options: Any option that both configs have.
         say: What is called with a line at each step.
 
@@ -102,22 +104,29 @@ def compare(
         choose_fraction(train, fraction)
     check_parts(data, train, val)
 
-    write_list(out / 'images.txt', [x.rsplit(' ', 1)[0] for x in train])
+    images = [x.rsplit(' ', 1)[0] for x in train]
+    write_list(out / 'images.txt', images)
     cfg, line = pretrain_config(
         data,
         out / 'pretrain',
         arch=arch,
         size=size,
         patch=patch,
+        channels=channels,
         epochs=pretrain_epochs,
         options={
             **(options or {}),
             'train_dataloader.dataset.ann_file': str(out / 'images.txt'),
         },
-        images=len(train),
+        images=images,
     )
     backbone = {**cfg.model.backbone, 'init_cfg': None}
-    common = dict(epochs=epochs, backbone=backbone, options=options)
+    common = dict(
+        epochs=epochs,
+        backbone=backbone,
+        pixels=pixel_format(cfg),
+        options=options,
+    )
     tried, _ = finetune_config(data, out / 'frozen' / SCRATCH, **common)
     check_config(tried)  # rather than after the pre-training
     settings = dict(data=str(data), epochs=epochs, options=dict(options or {}))
@@ -300,7 +309,7 @@ def datasets(cfg: Config) -> list:
 
 
 def pixels(dataset) -> tuple[Tensor, Tensor]:
-    """Images as vectors (N, 3 * 32 * 32), 0 to 1, and labels (N,)."""
+    """Images as vectors (N, C * 32 * 32), of RGB 0 to 1, and labels (N,)."""
     images, labels = [], []
     for item in dataset:
         image = item['inputs'].unsqueeze(0).float() / 255

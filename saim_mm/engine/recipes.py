@@ -7,7 +7,7 @@ the numbers filled in, written to ``OUT/config.py``.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,9 +23,11 @@ from ..datasets.folders import (
     look_at,
     split_classes,
 )
+from ..datasets.pixels import RGB, PixelFormat
 from ..models.vit import SAIMViT
 from ..utils.check import check_arg
 from .checks.device import cpu_has_bfloat16
+from .inputs import choose_pixels
 from .run import CONFIG, checkpoint_of, run
 
 #: Short names of networks -> SAIMViT's.
@@ -97,10 +99,11 @@ def pretrain_config(
     arch: str | None = None,
     size: int | None = None,
     patch: int | None = None,
+    channels: int | None = None,
     epochs: int | None = None,
     init: str | Path | None = None,
     options: Mapping[str, Any] | None = None,
-    images: int | None = None,
+    images: Sequence[str] | None = None,
 ) -> tuple[Config, str]:
     """The config of a pre-training, and in a line what it is and why.
 
@@ -112,19 +115,27 @@ def pretrain_config(
         size: Side of a crop in pixels, a multiple of ``patch``. By default
             what the images have, at most 96 on a CPU and 224 on a GPU.
         patch: Side of a patch in pixels. By default 4, 8 or 16, by ``size``.
+        channels: Of an image. By default as many as all images have, and with
+            a checkpoint as many as its model's; RGB for those of others. 3: of
+            8-bit images RGB, and a greyscale one of more bits three times.
         epochs: Passes over the images. By default as many as make about 2,000
             steps on a CPU, and 60,000 on a GPU.
         init: A checkpoint to start from.
         options: Any option of the config, as ``--cfg-options`` takes them.
-        images: How many of ``data`` are trained on, if ``options`` list them.
+        images: Those in ``data`` that are trained on, if ``options`` name a
+            list of them.
 
     Raises:
         ValueError: If an argument does not fit.
         FileNotFoundError: If there is no such folder or checkpoint.
     """
     folder = look_at(data)
-    folder = replace(folder, number=images or folder.number)
+    if images is not None:
+        files = [folder.path / name for name in images]
+        folder = replace(folder, number=len(files), files=files)
     arch, size, patch = choose_network(folder, arch, size, patch)
+    checkpoint = init and checkpoint_of(init)
+    pixels = choose_pixels(folder, channels, out, checkpoint)
     gpu = get_device() == 'cuda'
     batch = 256 if gpu else 128 if folder.number >= 10_000 else 64
     batch = min(batch, max(1, folder.number // 4))
@@ -145,17 +156,25 @@ def pretrain_config(
     )
     if init is not None:
         cfg.model.backbone.init_cfg = dict(
-            type='Pretrained', checkpoint=checkpoint_of(init)
+            type='Pretrained', checkpoint=checkpoint
         )
     loader = cfg.train_dataloader
     loader.batch_size = batch
     loader.drop_last = True
     loader.dataset.data_root = str(folder.path)
-    loader.dataset.pipeline[0].scale = size
+    crop, *others = loader.dataset.pipeline
+    crop.scale = size
+    if not pixels.plain:
+        cfg.model.backbone.in_channels = pixels.channels
+        cfg.data_preprocessor = dict(
+            type='ClsDataPreprocessor', **pixels.scaling
+        )
+        crop.type = 'PixelsRandomResizedCrop'
+        loader.dataset.pipeline = [pixels.loading, crop, *others]
     finish(cfg, out, epochs, rate, batch, wrapper, options)
     return cfg, (
-        f'{folder}; {machine}: {size} pixels in patches of {patch}, ViT '
-        f'{arch!r}, {epochs} epochs of {folder.number // batch} steps of '
+        f'{folder}{pixels}; {machine}: {size} pixels in patches of {patch}, '
+        f'ViT {arch!r}, {epochs} epochs of {folder.number // batch} steps of '
         f'{batch} images, learning rate {rate:.1e}'
     )
 
@@ -164,11 +183,13 @@ def finetune_config(
     data: str | Path,
     out: str | Path,
     init: str | Path | None = None,
+    channels: int | None = None,
     epochs: int | None = None,
     options: Mapping[str, Any] | None = None,
     fraction: float = 1.0,
     seed: int = 0,
     backbone: Mapping[str, Any] | None = None,
+    pixels: PixelFormat | None = None,
 ) -> tuple[Config, str]:
     """The config of a fine-tuning on folders of classes, and a line about it.
 
@@ -178,6 +199,7 @@ def finetune_config(
         out: The folder of the training.
         init: The folder of a pre-training, or a checkpoint in it. None: from
             scratch.
+        channels: As for :func:`pretrain_config`.
         epochs: Passes over the images. By default as many as make about 2,000
             steps on a CPU, and 50 on a GPU.
         options: As for :func:`pretrain_config`.
@@ -186,6 +208,7 @@ def finetune_config(
         seed: Of that choice, and of the training.
         backbone: Without ``init`` the network, a config's ``model.backbone``.
             By default what :func:`pretrain_config` would take.
+        pixels: With ``backbone``, what its images are.
 
     Raises:
         ValueError: If an argument does not fit.
@@ -196,9 +219,12 @@ def finetune_config(
         backbone = dict(backbone)
     elif init is None:
         arch, size, patch = choose_network(folder)
+        pixels = choose_pixels(folder, channels, out)
         backbone = dict(
             type='SAIMViT', arch=ARCHS[arch], img_size=size, patch_size=patch
         )
+        if not pixels.plain:
+            backbone['in_channels'] = pixels.channels
     else:
         checkpoint = checkpoint_of(init)
         path = Path(checkpoint).parent
@@ -210,6 +236,14 @@ def finetune_config(
             f'{CONFIG}; for other weights write a config (docs/recipes.md)',
         )
         backbone = Config.fromfile(path / CONFIG).model.backbone
+        theirs = backbone.get('in_channels', 3)
+        check_arg(
+            channels in (None, theirs),
+            'channels',
+            channels,
+            f"{theirs}, those of init={str(init)!r}'s model",
+        )
+        pixels = choose_pixels(folder, None, out, checkpoint)
         backbone.init_cfg = dict(
             type='Pretrained', checkpoint=checkpoint, prefix='backbone.'
         )
@@ -232,6 +266,8 @@ def finetune_config(
         num_classes=len(classes), in_channels=arch['embed_dims']
     )
     cfg.data_preprocessor.num_classes = len(classes)
+    pixels = pixels or RGB
+    cfg.data_preprocessor.update(pixels.scaling)
     if init is None or arch['num_layers'] < 12:
         # From scratch, or in so few steps, lower blocks would hardly move.
         cfg.optim_wrapper.paramwise_cfg.layer_decay_rate = 1.0
@@ -241,14 +277,13 @@ def finetune_config(
         data_prefix=str(folder.path),
         metainfo=dict(classes=classes),
     )
-    crop = dict(crop_ratio_range=(0.5, 1.0), backend='pillow')
     for loader, name, lines, pipeline in (
         (
             cfg.train_dataloader,
             'train.txt',
             train,
             [
-                dict(type='RandomResizedCrop', scale=size, **crop),
+                pixels.random_crop(scale=size, crop_ratio_range=(0.5, 1.0)),
                 dict(type='RandomFlip', prob=0.5, direction='horizontal'),
             ],
         ),
@@ -256,15 +291,7 @@ def finetune_config(
             cfg.val_dataloader,
             'val.txt',
             val,
-            [
-                dict(
-                    type='ResizeEdge',
-                    scale=round(size * 256 / 224),
-                    backend='pillow',
-                    interpolation='bicubic',
-                ),
-                dict(type='CenterCrop', crop_size=size),
-            ],
+            pixels.center_crop(size, size),
         ),
     ):
         listed = Path(out).expanduser().resolve() / name
@@ -274,7 +301,7 @@ def finetune_config(
             **both,
             ann_file=str(listed),
             pipeline=[
-                dict(type='LoadImageFromFile'),
+                pixels.loading,
                 *pipeline,
                 dict(type='PackInputs'),
             ],
@@ -286,7 +313,7 @@ def finetune_config(
     finish(cfg, out, epochs, rate, batch, wrapper, options)
     start = f'weights of {init}' if init else 'from scratch'
     return cfg, (
-        f'{folder}, {len(classes)} classes, {number} to train on and '
+        f'{folder}{pixels}, {len(classes)} classes, {number} to train on and '
         f'{len(val)} to validate; {machine}: {start}, {epochs} epochs of '
         f'{max(1, number // batch)} steps, learning rate {rate:.1e}'
     )

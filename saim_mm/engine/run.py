@@ -14,7 +14,6 @@ from mmengine.logging import MMLogger
 
 from ..checkpoint.sharded import REST
 from ..checkpoint.zoo import DEMO, root
-from ..models.vit import SAIMViT
 from ..utils.check import check_arg
 from .hooks.console_hook import ConsoleHook
 from .resume import find_checkpoints
@@ -54,10 +53,10 @@ def checkpoint_of(init: str | Path) -> str:
     return str(path.resolve())
 
 
-def backbone_of(
+def model_and_checkpoint(
     init: str | Path | None, model: str | None = None
-) -> tuple[SAIMViT | str, str | None]:
-    """A backbone and its checkpoint, as FeatureExtractor takes them.
+) -> tuple[str, str]:
+    """A model and its checkpoint, as FeatureExtractor takes them.
 
     Args:
         init: The folder of a training, or a checkpoint.
@@ -89,10 +88,7 @@ def backbone_of(
         f'given with init={str(init)!r}: beside it is no {CONFIG} that says '
         'which model it is of',
     )
-    backbone = dict(Config.fromfile(path).model.backbone)
-    backbone.update(init_cfg=None)
-    backbone.pop('type')
-    return SAIMViT(**backbone), checkpoint
+    return str(path), checkpoint
 
 
 class QuietRunner(SAIMRunner):
@@ -121,7 +117,8 @@ def run(cfg: Config) -> Path:
     """
     out = Path(cfg.work_dir)
     path = out / CONFIG
-    if path.is_file():
+    new = not path.is_file()
+    if not new:
         before = Config.fromfile(path)
         changed = differences(before.to_dict(), cfg.to_dict())
         check_arg(
@@ -134,9 +131,20 @@ def run(cfg: Config) -> Path:
     else:
         out.mkdir(parents=True, exist_ok=True)
         cfg.dump(path)
+    try:
+        train(cfg)
+    except Exception:
+        if new and not find_checkpoints(out):  # the next try may differ
+            path.unlink(missing_ok=True)
+        raise
+    return find_checkpoints(out)[0]
+
+
+def train(cfg: Config) -> None:
+    """Train a config; Ctrl-C saves first."""
     cfg = cfg.copy()
     # MMEngine has one visualizer of a name, in one folder.
-    cfg.experiment_name = out.name
+    cfg.experiment_name = Path(cfg.work_dir).name
     runner = QuietRunner.from_cfg(cfg)
     hook = ConsoleHook()
     runner.register_hook(hook)
@@ -159,7 +167,6 @@ def run(cfg: Config) -> Path:
     finally:
         hook.progress.stop()
         signal.signal(signal.SIGINT, usual)
-    return find_checkpoints(out)[0]
 
 
 def differences(first: Any, second: Any, name: str = '') -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from mmengine.device import get_device
 from safetensors.numpy import save_file
 
 from ..apis import FeatureExtractor
-from ..datasets.images import find_images, read_image
+from ..datasets.images import find_images
 from ..models.vit import SAIMViT
 from ..utils.check import check_arg
 
@@ -47,7 +48,7 @@ def files_of(paths: Iterable[str | Path]) -> list[Path]:
 
 def embed_images(
     paths: Iterable[str | Path],
-    backbone: SAIMViT | str,
+    model: SAIMViT | str | Path,
     pretrained: str | None = None,
     readout: str = 'patch_mean',
     batch_size: int = 32,
@@ -56,8 +57,7 @@ def embed_images(
 
     Args:
         paths: Files, or folders, which are searched with their sub-folders.
-        backbone: As for :class:`~saim_mm.FeatureExtractor`.
-        pretrained: As there.
+        model, pretrained: As for :class:`~saim_mm.FeatureExtractor`.
         readout: As for :class:`~saim_mm.FeatureExtractor`.
         batch_size: Images at a time.
 
@@ -69,27 +69,17 @@ def embed_images(
         FileNotFoundError: If a path is not there.
         ValueError: If there is no image that can be read.
     """
-    files = files_of(paths)
-    extract = FeatureExtractor(backbone, pretrained, device=get_device())
-    names, features, skipped = [], [], []
-    for start in range(0, len(files), batch_size):
-        images = []
-        for file in files[start : start + batch_size]:
-            try:
-                images.append(read_image(file))
-            except ValueError as error:
-                skipped.append((str(file), str(error)))
-            else:
-                names.append(str(file))
-        if images:
-            features.append(extract(images, readout=readout).numpy())
-    check_arg(
-        len(names) > 0,
-        'images',
-        [name for name, _ in skipped[:3]],
-        'images that can be read; none of them can',
-    )
-    return names, np.concatenate(features), skipped
+    extract = FeatureExtractor(model, pretrained, device=get_device())
+    with warnings.catch_warnings():  # the caller names what is skipped
+        warnings.simplefilter('ignore')
+        names, features = extract(
+            files_of(paths),
+            readout=readout,
+            batch_size=batch_size,
+            return_names=True,
+            skip_unreadable=True,
+        )
+    return names, features.numpy(), extract.skipped
 
 
 def save_features(

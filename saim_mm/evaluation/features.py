@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from ..checkpoint.weights import load_backbone_weights
 from ..datasets.images import EXTENSIONS
+from ..datasets.pixels import RGB, PixelFormat
 from ..utils.check import check_arg
 from ..utils.seed import temp_seed
 from .readouts import mean_tokens
@@ -122,21 +123,15 @@ class CenterCropResized:
 
     Args:
         size: Height and width, of the model.
+        pixels: What its images are.
     """
 
-    def __init__(self, size: tuple[int, int]) -> None:
-        self.size = height, width = tuple(size)
+    def __init__(
+        self, size: tuple[int, int], pixels: PixelFormat = RGB
+    ) -> None:
+        self.size = tuple(size)
         self.transform = Compose(
-            TRANSFORMS.build(transform)
-            for transform in (
-                dict(
-                    type='ResizeEdge',
-                    scale=round(max(height, width) * 256 / 224),
-                    backend='pillow',
-                    interpolation='bicubic',
-                ),
-                dict(type='CenterCrop', crop_size=(width, height)),
-            )
+            TRANSFORMS.build(x) for x in pixels.center_crop(*self.size)
         )
 
     def __call__(self, results: dict) -> dict:
@@ -151,6 +146,7 @@ def image_folder(
     field: str,
     labels: bool = True,
     max_images: int | None = None,
+    pixels: PixelFormat = RGB,
 ) -> CustomDataset:
     """The images of a folder, with classes from its sub-folders.
 
@@ -159,6 +155,7 @@ def image_folder(
         field: What named the folder, for errors.
         labels: Whether its sub-folders are classes.
         max_images: If there are more, as many evenly spaced.
+        pixels: What images are to the model.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -177,8 +174,8 @@ def image_folder(
             with_label=labels,
             extensions=EXTENSIONS,
             pipeline=[
-                dict(type='LoadImageFromFile'),
-                CenterCropResized(size),
+                pixels.loading,
+                CenterCropResized(size, pixels),
                 dict(type='PackInputs', meta_keys=()),
             ],
         )

@@ -18,6 +18,7 @@ from mmpretrain.models.utils import to_2tuple
 from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
+from ..datasets.pixels import pixel_format
 from ..utils.check import check_arg
 from ..utils.seed import temp_seed
 from .features import Features, build_encoder, extract, image_folder
@@ -283,7 +284,7 @@ def evaluate_folders(
     backbone = model.backbone
     size = to_2tuple(getattr(backbone, 'img_size', 224))
     folders = [
-        image_folder(folder, size, field)
+        image_folder(folder, size, field, pixels=pixel_format(cfg))
         for field, folder in (('train', train), ('val', val))
     ]
     classes = [folder.CLASSES for folder in folders]

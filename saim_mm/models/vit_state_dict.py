@@ -24,6 +24,8 @@ from .layers import resize_rel_pos
 #: Of no use after pre-training or distillation.
 TOKENS = {'dist_token', 'mask_token'}
 
+PATCHES = 'patch_embed.projection.weight'
+
 #: What is in the names of missing weights -> what to do.
 MISSING = {
     r'^ln1\.': (
@@ -110,6 +112,12 @@ def check_state_dict(
     for name, value in own.items():
         if name not in theirs or has_shape(theirs[name], value, name):
             continue
+        if name == PATCHES and theirs[name].shape[1] != value.shape[1]:
+            raise ValueError(
+                f'backbone.in_channels={value.shape[1]}: must be '
+                f'{theirs[name].shape[1]}, the channels of the images that '
+                'the checkpoint was trained on; or start without it'
+            )
         raise ValueError(
             f'the checkpoint does not fit the backbone: {prefix}{name} '
             f'has shape {tuple(theirs[name].shape)} in the checkpoint and '

@@ -15,6 +15,7 @@ INSTALL = {
     'mmdet': "pip install 'saim_mm[onedl,detection]'",
     'mmseg': "pip install 'saim_mm[onedl,segmentation]'",
     'gradio': "pip install 'saim_mm[web]'",
+    'tifffile': "pip install 'saim_mm[tiff]'",
 }
 
 
@@ -47,7 +48,7 @@ def require(module: str, needed_by: str) -> None:
     """Import a module, or say how to install it.
 
     Args:
-        module: Of a toolbox of :data:`INSTALL`, as ``'mmdet.apis'``.
+        module: One of :data:`INSTALL`, or in it, as ``'mmdet.apis'``.
         needed_by: What the user asked for, named in the message.
 
     Raises:

@@ -8,10 +8,11 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from ..datasets.pixels import RGB, PixelFormat
 from ..models.vit import SAIMViT
 from ..models.vit_arguments import check_layer
 from ..utils.check import check_arg
-from .figures import normalize, point_to_patch, show
+from .figures import point_to_patch, show
 
 #: Pictures in a row: more are too small to see on a page.
 COLUMNS = 3
@@ -87,15 +88,17 @@ def draw_attention(
     points: Sequence[tuple[int, int]],
     layer: int = -1,
     heads: Sequence[int] | None = None,
+    pixels: PixelFormat = RGB,
 ) -> Figure:
     """Draw where the patches at some points look (Fig. 4).
 
     Args:
         vit: As for :func:`attention_maps`.
-        image: Pixels, RGB, 0 to 255, (3, H, W).
+        image: One of :func:`~.figures.load_images`, (C, H, W).
         points: x and y in pixels.
         layer: The block, from 0, or from the end with -1.
         heads: The heads to draw, from 0. Defaults to None: all.
+        pixels: What the image is.
 
     Returns:
         For each point, three in a row: the image with the point, attention
@@ -119,7 +122,8 @@ def draw_attention(
         )
     size = tuple(image.shape[1:])
     indices = [point_to_patch(p, size, vit.patch_size) for p in points]
-    maps = attention_maps(vit, normalize(image.unsqueeze(0)))
+    maps = attention_maps(vit, pixels.normalize(image.unsqueeze(0)))
+    image = pixels.to_rgb(image)
     grid = [-(-s // vit.patch_size) for s in size]
     extra = vit.num_extra_tokens
     block = layer % len(vit.layers)

@@ -10,30 +10,54 @@ from matplotlib.figure import Figure
 from PIL import Image, ImageOps
 from torch import Tensor
 
-from ..datasets.images import MEAN, STD, read_image
+from ..datasets.images import read_image
+from ..datasets.pixels import RGB, PixelFormat, read_pixels
+from ..datasets.transforms import resize
 from ..utils.check import check_arg
 
 
-def load_images(paths: Sequence[str], size: tuple[int, int]) -> Tensor:
+def load_images(
+    paths: Sequence[str], size: tuple[int, int], pixels: PixelFormat = RGB
+) -> Tensor:
     """Load images, cut and scaled to a size.
 
     Args:
         size: Height and width in pixels.
+        pixels: What they are.
 
     Returns:
-        RGB, float32, 0 to 255, (B, 3, H, W).
+        float32, (B, C, H, W): RGB, 0 to 255, or in the files' units.
 
     Raises:
         ValueError: If a file is no image.
     """
     images = []
     for path in paths:
-        pixels = np.ascontiguousarray(read_image(path)[..., ::-1])
-        fitted = ImageOps.fit(
-            Image.fromarray(pixels), size[::-1], Image.Resampling.BICUBIC
-        )
-        images.append(torch.from_numpy(np.array(fitted)).permute(2, 0, 1))
+        if pixels.plain:
+            image = np.ascontiguousarray(read_image(path)[..., ::-1])
+            image = np.array(
+                ImageOps.fit(
+                    Image.fromarray(image),
+                    size[::-1],
+                    Image.Resampling.BICUBIC,
+                )
+            )
+        else:
+            image = fit(read_pixels(path, pixels), size)
+        images.append(torch.from_numpy(image).permute(2, 0, 1))
     return torch.stack(images).float()
+
+
+def fit(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Pillow's ``ImageOps.fit`` for any number of channels and any depth."""
+    sides = image.shape[:2]
+    scale = min(side / new for side, new in zip(sides, size))
+    kept = [max(1, round(new * scale)) for new in size]
+    rows, columns = (
+        slice((side - length) // 2, (side - length) // 2 + length)
+        for side, length in zip(sides, kept)
+    )
+    return resize(image[rows, columns], size, 'bicubic')
 
 
 def to_array(picture: Tensor) -> np.ndarray:
@@ -66,12 +90,6 @@ def show(axis: Axes, picture: Tensor, title: str = '') -> None:
 def label_row(axis: Axes, title: str) -> None:
     """Say beside the first picture of a row what the row is."""
     axis.set_ylabel(title, rotation=0, ha='right', va='center', fontsize=9)
-
-
-def normalize(images: Tensor) -> Tensor:
-    """Pixels, RGB, 0 to 255, (B, 3, H, W), as the backbone takes them."""
-    mean, std = (images.new_tensor(x).view(3, 1, 1) for x in (MEAN, STD))
-    return (images - mean) / std
 
 
 def point_to_patch(

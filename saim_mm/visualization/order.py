@@ -9,6 +9,7 @@ from matplotlib.patches import Rectangle
 from PIL import Image
 from torch import Tensor
 
+from ..datasets.pixels import RGB, PixelFormat
 from ..models.order import PredictionOrder, literal_masks
 from ..models.saim import SAIM
 from ..models.target import patchify, pixel_target, unpatchify
@@ -95,7 +96,11 @@ def draw_order(
 
 @torch.no_grad()
 def generate(
-    model: SAIM, image: Tensor, order: PredictionOrder, given: int
+    model: SAIM,
+    image: Tensor,
+    order: PredictionOrder,
+    given: int,
+    pixels: PixelFormat = RGB,
 ) -> Iterator[Tensor]:
     """Complete an image from its first patches, one patch after the other.
 
@@ -105,9 +110,10 @@ def generate(
 
     Args:
         model: The model, in evaluation mode.
-        image: Pixels, RGB, 0 to 255, (3, H, W).
+        image: One of :func:`~.figures.load_images`, (C, H, W).
         order: Of the one image.
         given: How many patches are known, 0 to L.
+        pixels: What the image is.
 
     Yields:
         Tensor: Pixels as in ``image``, grey where nothing is yet; first with
@@ -131,7 +137,8 @@ def generate(
         patch_mean, patch_std = target.statistics(
             patchify(target.blur(inputs), size)
         )
-    gray = patchify(((127.5 - mean) / std).expand_as(inputs), size)
+    gray = 127.5 if pixels.plain else mean
+    gray = patchify(((gray - mean) / std).expand_as(inputs), size)
     steps = order.indices[0].tolist()
     canvas = gray.clone()
     for i in steps[:given]:
@@ -158,18 +165,19 @@ def save_generation(
     image: Tensor,
     order: PredictionOrder,
     given: int,
+    pixels: PixelFormat = RGB,
 ) -> None:
-    """Write an animated GIF of :func:`complete`, at its end the original.
+    """Write an animated GIF of :func:`generate`, at its end the original.
 
     Args:
         path: The file. Its folder is made.
-        model, image, order, given: As for :func:`complete`.
+        model, image, order, given, pixels: As for :func:`generate`.
 
     Raises:
-        ValueError: As :func:`complete`.
+        ValueError: As :func:`generate`.
     """
-    frames = [to_array(x) for x in generate(model, image, order, given)]
-    frames.append(to_array(image))
+    frames = [*generate(model, image, order, given, pixels), image]
+    frames = [to_array(pixels.to_rgb(x)) for x in frames]
     scale = max(1, 224 // max(image.shape[1:]))
     frames = [
         Image.fromarray(x.repeat(scale, 0).repeat(scale, 1)) for x in frames

@@ -4,10 +4,11 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
+from ..datasets.pixels import RGB, PixelFormat
 from ..models.vit import SAIMViT
 from ..models.vit_arguments import layer_output
 from ..utils.check import check_arg
-from .figures import label_row, normalize, show
+from .figures import label_row, show
 
 
 def pca_to_rgb(features: Tensor) -> Tensor:
@@ -44,13 +45,19 @@ def pca_to_rgb(features: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def draw_pca(vit: SAIMViT, images: Tensor, layer: int = -1) -> Figure:
+def draw_pca(
+    vit: SAIMViT,
+    images: Tensor,
+    layer: int = -1,
+    pixels: PixelFormat = RGB,
+) -> Figure:
     """Draw the dense features of images as colours.
 
     Args:
         vit: In evaluation mode.
-        images: Pixels, RGB, 0 to 255, (B, 3, H, W).
+        images: Of :func:`~.figures.load_images`, (B, C, H, W).
         layer: The block, from 0, or from the end with -1.
+        pixels: What the images are.
 
     Returns:
         The images above their features.
@@ -58,11 +65,11 @@ def draw_pca(vit: SAIMViT, images: Tensor, layer: int = -1) -> Figure:
     Raises:
         ValueError: If there is no such block.
     """
-    features = layer_output(vit, normalize(images), layer, 'featmap')
+    features = layer_output(vit, pixels.normalize(images), layer, 'featmap')
     height, width = images.shape[2:]
     block = layer % len(vit.layers)
     rows = {
-        'image': images,
+        'image': pixels.to_rgb(images),
         'features of the\npatches (block '
         f'{block}):\ntheir 3 principal\ncomponents as\nred, green, blue': (
             pca_to_rgb(features)

@@ -7,6 +7,7 @@ import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from ..datasets.pixels import RGB, PixelFormat
 from ..models.order import PredictionOrder
 from ..models.saim import SAIM
 from ..models.target import patchify, pixel_target, unpatchify
@@ -24,7 +25,7 @@ def reconstruct(
 
     Args:
         model: The model, in evaluation mode.
-        images: Pixels, RGB, 0 to 255, (B, 3, H, W).
+        images: Of :func:`~.figures.load_images`, (B, C, H, W).
         order: Defaults to None, a new one.
 
     Returns:
@@ -60,7 +61,7 @@ def statistics_alone(model: SAIM, images: Tensor) -> Tensor:
 
     Args:
         model: One that is trained on normalised patches.
-        images: Pixels, RGB, 0 to 255, (B, 3, H, W).
+        images: Of :func:`~.figures.load_images`, (B, C, H, W).
 
     Returns:
         Pixels as in ``images``.
@@ -91,7 +92,7 @@ def reconstruct_mae(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
 
     Args:
         model: mmpretrain's ``MAE``, in evaluation mode.
-        images: Pixels, RGB, 0 to 255, (B, 3, H, W).
+        images: Of :func:`~.figures.load_images`, (B, C, H, W).
 
     Returns:
         What it is shown, grey where nothing, and that
@@ -120,6 +121,7 @@ def draw_reconstructions(
     images: Tensor,
     orders: Sequence[PredictionOrder | None] = (None,),
     mae: nn.Module | None = None,
+    pixels: PixelFormat = RGB,
 ) -> Figure:
     """Draw each image beside its blurred target and the prediction.
 
@@ -128,10 +130,11 @@ def draw_reconstructions(
 
     Args:
         model: The model, in evaluation mode.
-        images: Pixels, RGB, 0 to 255, (B, 3, H, W).
+        images: Of :func:`~.figures.load_images`, (B, C, H, W).
         orders: A row of predictions for each; None: a new one. Defaults to one
             new order.
         mae: mmpretrain's ``MAE``; adds two rows.
+        pixels: What the images are.
 
     Returns:
         One column for each image.
@@ -165,6 +168,6 @@ def draw_reconstructions(
         axes = figure.subplots(len(rows), len(images), squeeze=False)
         for line, (title, pictures) in zip(axes, rows):
             label_row(line[0], title)
-            for axis, picture in zip(line, pictures.cpu()):
+            for axis, picture in zip(line, pixels.to_rgb(pictures.cpu())):
                 show(axis, picture)
     return figure

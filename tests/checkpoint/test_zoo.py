@@ -18,7 +18,8 @@ from modelindex.load_model_index import load
 import saim_mm
 from saim_mm.checkpoint import zoo
 from saim_mm.checkpoint.loader import load_state_dict
-from saim_mm.visualization.figures import load_images, normalize
+from saim_mm.datasets.pixels import RGB
+from saim_mm.visualization.figures import load_images
 
 TASKS = ('pretrain', 'classification', 'detection', 'segmentation')
 CIFAR = 'saim_vit-mini-p4_1xb128-coslr-5e_cifar10'
@@ -79,7 +80,7 @@ def test_shipped_weights(name, photos):
     untrained = mmpretrain.get_model(name)
     untrained.init_weights()
     paths = [str(path) for path in sorted(photos.iterdir())]
-    inputs = normalize(load_images(paths, model.backbone.img_size))
+    inputs = RGB.normalize(load_images(paths, model.backbone.img_size))
     losses = []
     for which in (model, untrained):
         torch.manual_seed(0)

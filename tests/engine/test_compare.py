@@ -174,7 +174,9 @@ def test_from_scratch_is_not_handicapped(classes, tmp_path, monkeypatch):
     assert cfg.model.backbone.arch == 'deit-tiny'
     assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 1
     # Sized by the images that are trained on.
-    _, line = recipes.pretrain_config(classes, tmp_path / 'a', images=8)
+    _, line = recipes.pretrain_config(
+        classes, tmp_path / 'a', images=[f'{x}.png' for x in range(8)]
+    )
     assert line.startswith('8 images') and 'steps of 2 images' in line
 
 

@@ -147,6 +147,84 @@ def test_what_the_extractor_refuses(pretrained, tmp_path):
         extract(tmp_path / 'empty')
 
 
+@pytest.fixture
+def mixed(photos, tmp_path):
+    """A folder with sub-folders, three images and three broken files."""
+    good = sorted(photos.iterdir())[:3]
+    (tmp_path / 'a/deep').mkdir(parents=True)
+    places = ('a/deep/1.jpg', 'a/0.jpg', 'z.jpg')
+    for file, place in zip(good, places):
+        (tmp_path / place).write_bytes(file.read_bytes())
+    (tmp_path / 'a/text.jpg').write_text('no image')
+    (tmp_path / 'b.png').write_bytes(b'')
+    # OpenCV would fill its second half with grey.
+    whole = good[0].read_bytes()
+    (tmp_path / 'half.jpg').write_bytes(whole[: len(whole) // 2])
+    return tmp_path
+
+
+@pytest.mark.parametrize('batch_size', [1, 2, 32])
+def test_folders_with_broken_files(pretrained, photos, mixed, batch_size):
+    """Each row is of the image that is named beside it, whatever is broken."""
+    extract = saim_mm.FeatureExtractor(TINY, pretrained[0])
+    with pytest.warns(UserWarning, match='3 of 6 images cannot be read'):
+        names, features = extract(
+            mixed, batch_size=batch_size, return_names=True
+        )
+    expected = ['a/0.jpg', 'a/deep/1.jpg', 'z.jpg']
+    assert names == [str(mixed / name) for name in expected]
+    good = sorted(photos.iterdir())
+    torch.testing.assert_close(
+        features,
+        extract([good[1], good[0], good[2]]),
+        rtol=0,
+        atol=1e-5,
+    )
+    assert extract.skipped == []  # of the last call
+    with pytest.warns(UserWarning) as said:
+        extract(mixed)
+    assert len(said) == 1  # and each is named once
+    for name in ('a/text.jpg', 'b.png', 'half.jpg'):
+        assert str(said[0].message).count(str(mixed / name)) == 1
+    assert [x for x, _ in extract.skipped] == [
+        str(mixed / x) for x in ('a/text.jpg', 'b.png', 'half.jpg')
+    ]
+    assert 'truncated' in extract.skipped[-1][1]
+
+
+def test_what_is_asked_for_by_name_is_read_or_refused(pretrained, mixed):
+    extract = saim_mm.FeatureExtractor(TINY, pretrained[0])
+    files = [mixed / 'z.jpg', mixed / 'half.jpg', mixed / 'a/0.jpg']
+    with pytest.raises(ValueError, match=r'half\.jpg: must be a readable'):
+        extract(files)
+    with pytest.warns(UserWarning, match='1 of 3'):
+        names, features = extract(
+            files, return_names=True, skip_unreadable=True
+        )
+    assert names == [str(files[0]), str(files[2])] and len(features) == 2
+    with pytest.raises(ValueError, match='must be a readable'):
+        extract(mixed, skip_unreadable=False)
+    # A list may hold anything; what is no file is named by its place.
+    image = np.zeros((8, 8, 3), np.uint8)
+    with pytest.warns(UserWarning, match='1 of 5'):
+        names, _ = extract([image, files[0], mixed / 'a'], return_names=True)
+    assert names[0] == '0' and names[1] == str(files[0])
+    assert len(names) == 4
+    for file in mixed.rglob('*.jpg'):
+        file.write_bytes(b'')
+    with pytest.raises(ValueError, match='images=.*none of them can'):
+        extract(mixed)
+
+
+@pytest.mark.parametrize('readout', ['cls_token', 'patch_mean'])
+def test_readouts_with_names(pretrained, mixed, readout):
+    extract = saim_mm.FeatureExtractor(TINY, pretrained[0])
+    with pytest.warns(UserWarning, match='skipped'):
+        names, features = extract(mixed, readout=readout, return_names=True)
+    out_type = {'patch_mean': 'avg_featmap'}.get(readout, readout)
+    torch.testing.assert_close(features, extract(names, out_type))
+
+
 @pytest.mark.parametrize('mode', ['bilinear', 'bicubic'])
 @pytest.mark.parametrize('cls_token', [True, False])
 @pytest.mark.parametrize('size', [(48, 48), (24, 64), (32, 32)])

@@ -124,11 +124,12 @@ def main():
     save_state_dict(weights, args.target, KEY.get(args.to))
     if args.to == 'huggingface':
         config = huggingface_config(weights, args.num_heads)
-        preprocessor = huggingface_preprocessor(config['image_size'])
-        for name, content in (
-            ('config', config),
-            ('preprocessor_config', preprocessor),
-        ):
+        files = dict(config=config)
+        if config['num_channels'] == 3:
+            files['preprocessor_config'] = huggingface_preprocessor(
+                config['image_size']
+            )
+        for name, content in files.items():
             path = args.target.with_name(f'{name}.json')
             path.write_text(json.dumps(content, indent=2) + '\n')
     print(

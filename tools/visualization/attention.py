@@ -30,11 +30,13 @@ def main():
     vit = encoder(args)
     height, width = vit.img_size
     points = args.point or [(width // 2, height // 2)]
-    images = load(args.images, vit.img_size)
+    images = load(args, vit.img_size)
     out = Path(args.out)
     for number, image in enumerate(images):
         try:
-            figure = draw_attention(vit, image, points, args.layer, args.head)
+            figure = draw_attention(
+                vit, image, points, args.layer, args.head, args.pixels
+            )
         except ValueError as error:
             raise SystemExit(error) from error
         suffix = f'_{number}' if len(images) > 1 else ''

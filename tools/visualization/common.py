@@ -1,6 +1,7 @@
 """What the tools of this folder share."""
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -15,6 +16,7 @@ from saim_mm.checkpoint.weights import (
     read_weights,
 )
 from saim_mm.datasets.images import find_images
+from saim_mm.datasets.pixels import pixel_format
 from saim_mm.models.saim import is_pretraining
 from saim_mm.visualization.figures import load_images
 
@@ -55,10 +57,18 @@ def add_model(parser):
         help='file, or saim_mm://NAME of the model zoo; without both a small '
         'model that comes with the package',
     )
+    parser.add_argument(
+        '--rgb',
+        type=int,
+        nargs=3,
+        metavar=('R', 'G', 'B'),
+        help='channels of the images that are shown as red, green and blue, '
+        'from 0; default: the first three, or one as grey',
+    )
 
 
 def check_model(parser, args):
-    """Fill in or check the arguments that :func:`add_model` adds."""
+    """Check the arguments that :func:`add_model` adds; adds ``pixels``."""
     if not args.config and not args.checkpoint:
         args.config = f'{zoo.root()}/configs/pretrain/{zoo.DEMO}.py'
         args.checkpoint = zoo.SCHEME + zoo.DEMO
@@ -72,6 +82,11 @@ def check_model(parser, args):
             parser.error(str(error))
         if not found:
             parser.error(f'--{name} {path}: no such file')
+    args.pixels = pixel_format(Config.fromfile(args.config))
+    try:
+        args.pixels = replace(args.pixels, shown=tuple(args.rgb or ()))
+    except ValueError as error:
+        parser.error(f'--rgb: {error}')
 
 
 def point(text):
@@ -115,7 +130,10 @@ def pretrained(args):
 def encoder(args):
     """The encoder of the arguments, of any config with a plain ViT."""
     backbone = Config.fromfile(args.config).model.get('backbone', {})
-    known = ('arch', 'img_size', 'patch_size', 'with_cls_token', 'final_norm')
+    known = (
+        *('arch', 'img_size', 'patch_size', 'in_channels'),
+        *('with_cls_token', 'final_norm'),
+    )
     kept = {key: backbone[key] for key in known if key in backbone}
     if args.size:
         kept['img_size'] = args.size
@@ -127,16 +145,16 @@ def encoder(args):
     return vit.eval()
 
 
-def load(paths, size, at_most=8):
-    """Load the files among ``paths``, and a few readable ones of each folder.
+def load(args, size, at_most=8):
+    """Load the files among the images, and a few readable ones of each folder.
 
-    Returns a tensor (B, 3, H, W), pixels from 0 to 255.
+    Returns what ``load_images`` does.
     """
     images = []
-    for path in map(Path, paths):
+    for path in map(Path, args.images):
         if path.is_file():
             try:
-                images.append(load_images([str(path)], size))
+                images.append(load_images([str(path)], size, args.pixels))
             except ValueError as error:
                 raise SystemExit(error) from error
             continue
@@ -148,7 +166,7 @@ def load(paths, size, at_most=8):
         step = max(1, len(found) // at_most)
         for file in [f for i in range(step) for f in found[i::step]]:
             try:
-                of_folder.append(load_images([str(file)], size))
+                of_folder.append(load_images([str(file)], size, args.pixels))
             except ValueError as error:
                 print(f'unreadable image, skipped: {error}')
             if len(of_folder) == at_most:

@@ -19,7 +19,6 @@ import torch
 from common import load, parse, point, pretrained, save
 
 from saim_mm.models.orders import build_order
-from saim_mm.visualization.figures import normalize
 from saim_mm.visualization.order import draw_order, save_generation
 
 
@@ -34,12 +33,12 @@ def main():
         ('--seed', dict(type=int, default=0)),
     )
     model = pretrained(args)
-    image = load(args.images, model.backbone.img_size)[:1]
+    image = load(args, model.backbone.img_size)[:1]
     torch.manual_seed(args.seed)
     try:
         if args.order:
             model.order = build_order(args.order)
-        order = model.sample_order(normalize(image))
+        order = model.sample_order(args.pixels.normalize(image))
     except ValueError as error:
         raise SystemExit(f'--order: {error}') from error
     height, width = model.backbone.img_size
@@ -47,11 +46,16 @@ def main():
     number = order.indices.shape[1]
     given = number // 2 if args.given is None else args.given
     try:
-        figure = draw_order(order, image[0], model.backbone.patch_size, where)
+        figure = draw_order(
+            order,
+            args.pixels.to_rgb(image[0]),
+            model.backbone.patch_size,
+            where,
+        )
         save(figure, args.out)
         if args.gif is None:
             return
-        save_generation(args.gif, model, image[0], order, given)
+        save_generation(args.gif, model, image[0], order, given, args.pixels)
     except ValueError as error:
         raise SystemExit(error) from error
     print(

@@ -21,9 +21,9 @@ def main():
         ('--layer', dict(type=int, default=-1)),
     )
     vit = encoder(args)
-    images = load(args.images, vit.img_size)
+    images = load(args, vit.img_size)
     try:
-        figure = draw_pca(vit, images, args.layer)
+        figure = draw_pca(vit, images, args.layer, args.pixels)
     except ValueError as error:
         raise SystemExit(error) from error
     save(figure, args.out)

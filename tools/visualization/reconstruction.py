@@ -31,7 +31,7 @@ def main():
         args.size = args.size or (192, 192)
     model = pretrained(args)
     mae = get_model(*args.mae).eval() if args.mae else None
-    images = load(args.images, model.backbone.img_size)
+    images = load(args, model.backbone.img_size)
     if mae is not None and tuple(mae.backbone.img_size) != images.shape[2:]:
         raise SystemExit(
             f'--mae {args.mae[0]}: its images are {mae.backbone.img_size} '
@@ -39,7 +39,8 @@ def main():
         )
     torch.manual_seed(args.seed)
     orders = [None] * args.orders
-    save(draw_reconstructions(model, images, orders, mae), args.out)
+    figure = draw_reconstructions(model, images, orders, mae, args.pixels)
+    save(figure, args.out)
 
 
 if __name__ == '__main__':

@@ -2,7 +2,7 @@
 
     python tools/visualization/web.py
         [--config CONFIG --checkpoint CHECKPOINT]
-        [--port 7860] [--host 127.0.0.1]
+        [--port 7860] [--host 127.0.0.1] [--rgb R G B]
 
 Needs Gradio (`pip install 'saim_mm[web]'`), and no network. With --host
 0.0.0.0 others can open the page; it has no password.
@@ -20,12 +20,12 @@ from common import add_model, check_model, encoder, pretrained
 from matplotlib.cbook import get_sample_data
 from PIL import Image, ImageOps
 
+from saim_mm.datasets.pixels import RGB
 from saim_mm.utils.dependency import require
 from saim_mm.visualization.attention import draw_attention
 from saim_mm.visualization.figures import (
     figure_to_array,
     load_images,
-    normalize,
 )
 from saim_mm.visualization.order import draw_order, save_generation
 from saim_mm.visualization.pca import draw_pca
@@ -78,9 +78,11 @@ class Page:
     Args:
         config (str): Of the model.
         checkpoint (str): Of the model.
+        pixels (PixelFormat): What its images are.
     """
 
-    def __init__(self, config, checkpoint):
+    def __init__(self, config, checkpoint, pixels=RGB):
+        self.pixels = pixels
         self.arguments = dict(config=config, checkpoint=checkpoint)
         # A few sizes of the same model.
         self.encoder = functools.lru_cache(4)(
@@ -101,11 +103,11 @@ class Page:
         return argparse.Namespace(size=size, **self.arguments)
 
     def load(self, path, side):
-        """The image of the page, (1, 3, side, side)."""
+        """The image of the page, (1, C, side, side)."""
         if not path:
             raise ValueError('no picture: upload one first')
         try:
-            return load_images([path], (int(side), int(side)))
+            return load_images([path], (int(side), int(side)), self.pixels)
         except ValueError as error:
             # Nobody has chosen the folder that Gradio keeps it in.
             raise ValueError(
@@ -138,7 +140,9 @@ class Page:
             model = self.pretrained(side)
             torch.manual_seed(int(seed))
             return to_pixels(
-                draw_reconstructions(model, image, [None] * int(orders))
+                draw_reconstructions(
+                    model, image, [None] * int(orders), pixels=self.pixels
+                )
             )
 
     def attention(self, path, side, x, y, layer):
@@ -146,7 +150,11 @@ class Page:
             image = self.load(path, side)[0]
             points = [self.point(x, y, side)]
             figure = draw_attention(
-                self.encoder(side), image, points, int(layer)
+                self.encoder(side),
+                image,
+                points,
+                int(layer),
+                pixels=self.pixels,
             )
             return to_pixels(figure)
 
@@ -155,20 +163,26 @@ class Page:
             image = self.load(path, side)
             model = self.pretrained(side)
             torch.manual_seed(int(seed))
-            order = model.sample_order(normalize(image))
+            order = model.sample_order(self.pixels.normalize(image))
             figure = draw_order(
-                order, image[0], self.patch_size, self.point(x, y, side)
+                order,
+                self.pixels.to_rgb(image[0]),
+                self.patch_size,
+                self.point(x, y, side),
             )
             gif = Path(tempfile.mkdtemp()) / 'completion.gif'
             number = order.indices.shape[1]
             given = round(given / 100 * number)
-            save_generation(gif, model, image[0], order, given)
+            save_generation(gif, model, image[0], order, given, self.pixels)
             return to_pixels(figure), str(gif)
 
     def features(self, path, side, layer):
         with shown_on_the_page():
             image = self.load(path, side)
-            return to_pixels(draw_pca(self.encoder(side), image, int(layer)))
+            figure = draw_pca(
+                self.encoder(side), image, int(layer), self.pixels
+            )
+            return to_pixels(figure)
 
     def side_slider(self, value, at_most=None):
         return gr.Slider(
@@ -197,26 +211,28 @@ class Page:
             )
             with gr.Row():
                 with gr.Column(scale=1):
-                    examples = [
-                        str(get_sample_data('grace_hopper.jpg', False)),
-                        *load_sample_images().filenames,
-                    ]
-                    image = gr.Image(
-                        examples[0],
-                        type='filepath',
-                        sources=['upload', 'clipboard'],
-                        label='Picture',
-                        elem_id='picture',
-                    )
-                    # The file as it is: Page.load says what is wrong with it.
-                    image.preprocess = lambda file: file and file.path
-                    gr.Examples(examples, image, label='Photographs')
+                    image = self.picture()
                     seed = gr.Number(0, label='Seed of the orders')
                     x = gr.Slider(0, 100, 50, step=1, label='Point: x, %')
                     y = gr.Slider(0, 100, 50, step=1, label='Point: y, %')
                 with gr.Column(scale=3):
                     self.build_tabs(image, seed, x, y)
         return page
+
+    def picture(self):
+        """Where a picture is given: a file, if browsers might not show it."""
+        style = dict(type='filepath', label='Picture', elem_id='picture')
+        if not self.pixels.plain:
+            return gr.File(**style)
+        examples = [
+            str(get_sample_data('grace_hopper.jpg', False)),
+            *load_sample_images().filenames,
+        ]
+        image = gr.Image(examples[0], sources=['upload', 'clipboard'], **style)
+        # The file as it is: Page.load says what is wrong with it.
+        image.preprocess = lambda file: file and file.path
+        gr.Examples(examples, image, label='Photographs')
+        return image
 
     def build_tabs(self, image, seed, x, y):
         """The tabs, each with its button and result."""
@@ -238,7 +254,8 @@ class Page:
                 self.attention,
                 [image, side, x, y, self.layer_slider()],
             )
-            image.select(self.pick, [image], [x, y])
+            if self.pixels.plain:  # else there is nothing to click on
+                image.select(self.pick, [image], [x, y])
         with gr.Tab('Order'):
             gr.Markdown(TABS['Order'])
             side = self.side_slider(self.side, 2 * self.side)
@@ -279,7 +296,7 @@ def main():
     parser.add_argument('--host', default='127.0.0.1')
     args = parser.parse_args()
     check_model(parser, args)
-    page = Page(args.config, args.checkpoint).build()
+    page = Page(args.config, args.checkpoint, args.pixels).build()
     try:
         page.launch(
             server_name=args.host, server_port=args.port, show_error=True

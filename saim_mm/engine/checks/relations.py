@@ -26,6 +26,7 @@ def check_relations(cfg: Mapping) -> None:
     check_sampler(cfg)
     check_schedules(cfg)
     check_sizes(cfg)
+    check_channels(cfg)
 
 
 def check_phase(cfg: Mapping, names: list[str]) -> None:
@@ -151,6 +152,35 @@ def check_sizes(cfg: Mapping) -> None:
             f'must be at most the side of the images, {min(size)} pixels; '
             'or None for no blur',
         )
+
+
+def check_channels(cfg: Mapping) -> None:
+    """Refuse images of other channels than the model is for."""
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    first = (dataset.get('pipeline') or [None])[0]
+    if not isinstance(first, Mapping) or first.get('type') != 'LoadPixels':
+        return
+    model = cfg.get('model') or {}
+    preprocessor = (
+        model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
+    )
+    channels = first.get('channels')
+    of_model = (model.get('backbone') or {}).get('in_channels', 3)
+    place = 'train_dataloader.dataset.pipeline.0.channels'
+    if of_model != channels:
+        refuse(
+            'model.backbone.in_channels',
+            of_model,
+            f'must be that of the images, {place}={channels}',
+        )
+    for name in ('mean', 'std'):
+        values = preprocessor.get(name)
+        if values is not None and len(values) not in (1, channels):
+            refuse(
+                f'data_preprocessor.{name}',
+                values,
+                f'must be one for each channel, {place}={channels}',
+            )
 
 
 def pair(size: Any) -> tuple[int, int] | None:

@@ -13,6 +13,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import EpochBasedTrainLoop, Runner
 from torch import Tensor, nn
 
+from ...datasets.pixels import pixel_format
 from ...evaluation.features import extract, image_folder
 from ...evaluation.knn import vote
 from ...evaluation.rank import rank_me
@@ -117,6 +118,7 @@ class ProbeHook(Hook):
             'ProbeHook.data_root',
             self.labels,
             self.max_images,
+            pixel_format(runner.cfg),
         )
         number = len(self.dataset)
         check_arg(

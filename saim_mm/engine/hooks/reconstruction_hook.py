@@ -8,6 +8,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
+from ...datasets.pixels import pixel_format
 from ...models.target import pixel_target
 from ...utils.check import check_arg
 from ...utils.dist import unwrap_model
@@ -55,6 +56,7 @@ class ReconstructionHook(Hook):
             'left out of what is no pre-training: the model has no decoder',
         )
         pixel_target(unwrap_model(runner.model))
+        self.pixels = pixel_format(runner.cfg)
 
     @master_only
     def after_train_iter(
@@ -64,10 +66,12 @@ class ReconstructionHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Draw, if it is time. (``inputs`` are uint8, BGR.)"""
+        """Draw, if it is time. (``inputs`` are BGR, if they are RGB.)"""
         if self.images is None:
             inputs = list(data_batch['inputs'][: self.num_images])
-            self.images = torch.stack(inputs).flip(1).float()  # RGB
+            self.images = torch.stack(inputs).float()
+            if self.pixels.plain:
+                self.images = self.images.flip(1)
         if not self.every_n_train_iters(runner, self.interval):
             return
         # matplotlib is loaded when there is something to draw.
@@ -81,7 +85,9 @@ class ReconstructionHook(Hook):
         training = model.training
         model.eval()
         order = model.sample_order(inputs, generator=generator)
-        figure = draw_reconstructions(model, self.images, [order])
+        figure = draw_reconstructions(
+            model, self.images, [order], pixels=self.pixels
+        )
         model.train(training)
         runner.visualizer.add_image(
             'reconstruction', figure_to_array(figure), step=runner.iter + 1
