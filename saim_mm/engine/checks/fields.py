@@ -166,7 +166,9 @@ FREE: dict[str, Fields] = {
         'deform_groups group_size'
     ),
     'data_preprocessor': fields(ClsDataPreprocessor, SelfSupDataPreprocessor),
-    'hparams': named('pad_val interpolation magnitude_std'),
+    'hparams': fields(
+        pad_val=float | list, interpolation=str, magnitude_std=float | str
+    ),
 }
 #: Those to which users add names of their own: a name that looks like one of
 #: these is taken for a slip, any other is theirs.

@@ -106,6 +106,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     'iou_metrics': ('mIoU', 'mDice', 'mFscore'),
     'LabelSmoothLoss.mode': ('original', 'classy_vision', 'multi_label'),
     'RandomErasing.mode': ('const', 'rand'),
+    'SAIM.prefix': ('random',),
     'RandAugment.policies': ('timm_increasing', 'simple_increasing'),
     'ImageNet.split': ('train', 'val', 'test', ''),
     'dist_cfg.backend': ('nccl gloo mpi ucc hccl cncl mccl smddp'.split()),
@@ -145,7 +146,14 @@ def fits(value: Any, hint: Any) -> bool:
         return True
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
-        return any(fits(value, arg) for arg in args)
+        # A bare list beside others is one of these others.
+        single = tuple(a for a in args if a not in (list, tuple, type(None)))
+        return any(
+            all(fits(v, Union[single]) for v in leaves(value))
+            if arg in (list, tuple) and single and fits(value, arg)
+            else fits(value, arg)
+            for arg in args
+        )
     if origin is Literal:
         return value in args
     if hint in (None, type(None)):
@@ -191,14 +199,18 @@ def in_words(hint: Any) -> str:
     return re.sub(r'\b(?:\w+\.)+(?=\w)', '', inspect.formatannotation(hint))
 
 
-def hint_of(default: Any) -> Any:
-    """What an argument without annotation is taken for, by its default."""
+def hint_of(name: str, default: Any) -> Any:
+    """What an argument without annotation is taken for.
+
+    By its name, or by its default.
+    """
     if isinstance(default, (bool, str)):
         return type(default)
-    if isinstance(default, Mapping):
+    if name.endswith(('_cfg', '_cfgs')) or isinstance(default, Mapping):
         return dict | list
     if is_number(default) or isinstance(default, (list, tuple)):
-        return float | list | tuple
+        found = set(map(is_number, leaves(default)))
+        return float | list | tuple if found == {True} else list | tuple
     return MISSING
 
 
@@ -286,8 +298,10 @@ def check_type(field: str, value: Any, hint: Any, default: Any) -> None:
         return
     if value is None and name.endswith('_cfg') and default is not MISSING:
         return  # toolboxes leave Optional out
+    if value is None and isinstance(default, str):
+        refuse(field, value, 'must be given, or left out')
     if hint is MISSING or isinstance(hint, str):
-        hint = hint_of(default)
+        hint = hint_of(name, default)
     if not fits(value, hint):
         refuse(field, value, f'must be {in_words(hint)}')
     if value is None and hint is MISSING:
