@@ -22,20 +22,23 @@ from ...utils.check import ConfigError
 from .fields import (
     ARCH,
     DEFAULT_TYPES,
+    EITHER,
     FREE,
     MORE,
+    NEEDED,
     OF_CUSTOM_KEY,
     OF_MODELS,
     OPAQUE,
     OPEN,
+    PAIRS,
     PLAIN_TYPES,
     TOOLBOXES,
     TOP,
     VALUES,
     Fields,
 )
-from .names import check_names
-from .relations import check_relations, schedulers
+from .names import check_names, read_by_runner
+from .relations import check_layers, check_relations, schedulers
 from .schema import (
     MISSING,
     PASSED_ON,
@@ -91,7 +94,7 @@ def inspect_config(cfg: Mapping) -> None:
     runner = cfg.get('runner_type', 'Runner')
     check_type('runner_type', runner, (engine.RUNNERS,), scope)
     for name, value in cfg.items():
-        if name in TOP:
+        if name in read_by_runner(cfg):
             registries = TOP_REGISTRIES.get(name, ())
             check_node(value, Place(cfg, name, name, registries, scope))
     check_imports(cfg.get('custom_imports') or {})
@@ -172,15 +175,23 @@ def check_dict(node: Mapping, place: Place) -> None:
 
 def check_together(node: Mapping, cls: type | None, place: Place) -> None:
     """Refuse fields of a dict that do not go without each other."""
-    for name, other in ('mean', 'std'), ('std', 'mean'):
+    for name, other in PAIRS:
         if name in node and node[name] is None and node.get(other) is not None:
             refuse(f'{place.path}.{name}', None, f'must be as {other} is')
-    for part in ('neck', 'head') if place.path == 'model' and cls else ():
+    name = getattr(cls, '__name__', '')
+    for one, other in [EITHER[name]] if name in EITHER else ():
+        if node.get(one) is node.get(other) is None:
+            refuse(f'{place.path}.{one}', None, f'set it, or {other}')
+    for part in NEEDED if place.path == 'model' and cls else ():
         if part in node and node[part] is None:
             source = inspect.getsource(cls)
             if f'self.{part}(' in source or f'self.{part}.' in source:
                 if f'with_{part}' not in source:  # it would ask
                     refuse(f'model.{part}', None, f'{cls.__name__} needs one')
+    for part in ('rpn', 'rcnn') if place.path.startswith('model.') else ():
+        head = {'rpn': 'rpn_head', 'rcnn': 'roi_head'}[part]
+        if node.get(part, ()) is None and place.cfg['model'].get(head):
+            refuse(f'{place.path}.{part}', None, f'must be given for {head}')
     for part in ('backbone', 'neck', 'head') if place.path == 'model' else ():
         if isinstance(node.get(part), Mapping) and 'type' not in node[part]:
             refuse(f'model.{part}', node[part], 'must have a type, its class')
@@ -191,18 +202,11 @@ def check_together(node: Mapping, cls: type | None, place: Place) -> None:
             classes,
             'must be a list of names, or a file with one in each line',
         )
-    name = getattr(cls, '__name__', '')
-    if name == 'Resize':
-        if node.get('scale') is node.get('scale_factor') is None:
-            refuse(f'{place.path}.scale', None, 'set it, or scale_factor')
     if name == 'AnchorGenerator':
         for field in ('ratios', 'strides'):
             if node.get(field, ()) is None:
                 refuse(f'{place.path}.{field}', None, 'must be given')
-        if node.get('scales') is node.get('octave_base_scale') is None:
-            refuse(
-                f'{place.path}.scales', None, 'set it, or octave_base_scale'
-            )
+    check_layers(node, cls, f'{place.path}.out_indices')
     if name == 'RandomResize' and node.get('ratio_range') is None:
         scale = node.get('scale')
         if is_number(scale) or all(map(is_number, scale or ())):

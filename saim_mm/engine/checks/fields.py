@@ -241,7 +241,10 @@ OF_MODELS = {
             MISSING,
         ),
     ),
-    'mmseg': named('mode stride crop_size size size_divisor'),
+    'mmseg': {
+        **fields(mode=str),
+        **named('stride crop_size size size_divisor'),
+    },
 }
 
 #: Fields of any names -> the annotation of what is in them.
@@ -250,3 +253,19 @@ VALUES = {
     'custom_keys': dict,
     'data_prefix': str | list[str] | dict,
 }
+
+#: Fields of which the first cannot be None if the second is not.
+PAIRS = (
+    ('mean', 'std'),
+    ('std', 'mean'),
+    ('bbox_roi_extractor', 'bbox_head'),
+    ('bbox_head', 'bbox_roi_extractor'),
+)
+#: Class -> fields of which one has to be given.
+EITHER = {
+    'Resize': ('scale', 'scale_factor'),
+    'AnchorGenerator': ('scales', 'octave_base_scale'),
+    'SegDataPreProcessor': ('size', 'size_divisor'),
+}
+#: Fields of a model that cannot be None if its class uses them unasked.
+NEEDED = ('neck', 'head', 'test_cfg')

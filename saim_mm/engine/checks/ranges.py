@@ -70,7 +70,7 @@ RANGES: dict[str, str] = {
     'std': '[0, 1e6]',
     'fill_color|fill_std': '[0, 1000]',
     r'\w*(Resize|ResizeEdge|ResizedCrop)\.scale': '(0, 1e5]',
-    'num_policies|num_blocks|num_views|total_level|max_attempts|max_refetch|topk': (
+    'num_(policies|blocks|views)|total_level|max_attempts|max_refetch|topk': (
         'int [1, 1e9)'
     ),
     'magnitude_level|magnitude_std|thr|min_size|min_gt_bbox_wh': '[0, 1e9)',

@@ -165,3 +165,20 @@ def schedulers(cfg: Mapping) -> list[Mapping]:
     found = cfg.get('param_scheduler') or []
     found = [found] if isinstance(found, Mapping) else found
     return [scheduler for scheduler in found if isinstance(scheduler, Mapping)]
+
+
+def check_layers(node: Mapping, cls: type | None, field: str) -> None:
+    """Refuse layers in another order than the backbone's, or one twice."""
+    layers, arch = node.get('out_indices'), node.get('arch')
+    if not (isinstance(layers, (list, tuple)) and cls):
+        return
+    if isinstance(arch, str):
+        arch = getattr(cls, 'arch_zoo', {}).get(arch)
+    depth = (arch if isinstance(arch, Mapping) else {}).get('num_layers')
+    from_first = [n if n >= 0 else n + (depth or 1000) for n in layers]
+    if from_first != sorted(set(from_first)):
+        refuse(
+            field,
+            layers,
+            'must be different layers, in the order of the backbone',
+        )

@@ -29,8 +29,8 @@ HINTS = {
     'end': float,
     'T_max': float | None,
     'attn_mask': bool | None,
-    'data_prefix': dict | str,
     **dict.fromkeys(('max_epochs', 'max_iters'), float),
+    'data_preprocessor': dict,
     'pipeline': list[dict],
     'TestTimeAug.transforms': list | tuple,
     'transforms': list | tuple | dict,
@@ -54,7 +54,7 @@ HINTS = {
     'reid': dict | None,
     'arch': str | dict | list | tuple,
     'loss_scale': str | float | dict | None,
-    'out_indices': int | list | tuple | None,
+    'out_indices': int | list | tuple,
     'input_size': int | list | tuple,
     'pad_val': float | list | tuple | dict,
     'ratios': list | tuple | None,
@@ -149,7 +149,7 @@ def fits(value: Any, hint: Any) -> bool:
         # A bare list beside others is one of these others.
         single = tuple(a for a in args if a not in (list, tuple, type(None)))
         return any(
-            all(fits(v, Union[single]) for v in leaves(value))
+            all(any(fits(v, a) for a in single) for v in leaves(value))
             if arg in (list, tuple) and single and fits(value, arg)
             else fits(value, arg)
             for arg in args
