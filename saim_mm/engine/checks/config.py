@@ -188,10 +188,9 @@ def check_together(node: Mapping, cls: type | None, place: Place) -> None:
             if f'self.{part}(' in source or f'self.{part}.' in source:
                 if f'with_{part}' not in source:  # it would ask
                     refuse(f'model.{part}', None, f'{cls.__name__} needs one')
-    for part in ('rpn', 'rcnn') if place.path.startswith('model.') else ():
-        head = {'rpn': 'rpn_head', 'rcnn': 'roi_head'}[part]
-        if node.get(part, ()) is None and place.cfg['model'].get(head):
-            refuse(f'{place.path}.{part}', None, f'must be given for {head}')
+    if place.path.startswith('model.') and node.get('rpn', ()) is None:
+        if 'anchor_generator' in (place.cfg['model'].get('rpn_head') or {}):
+            refuse(f'{place.path}.rpn', None, 'must be given for rpn_head')
     for part in ('backbone', 'neck', 'head') if place.path == 'model' else ():
         if isinstance(node.get(part), Mapping) and 'type' not in node[part]:
             refuse(f'model.{part}', node[part], 'must have a type, its class')

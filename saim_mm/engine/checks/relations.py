@@ -170,7 +170,9 @@ def schedulers(cfg: Mapping) -> list[Mapping]:
 def check_layers(node: Mapping, cls: type | None, field: str) -> None:
     """Refuse layers in another order than the backbone's, or one twice."""
     layers, arch = node.get('out_indices'), node.get('arch')
-    if not (isinstance(layers, (list, tuple)) and cls):
+    if not (cls and isinstance(layers, (list, tuple))):
+        return
+    if not all(map(is_number, layers)):
         return
     if isinstance(arch, str):
         arch = getattr(cls, 'arch_zoo', {}).get(arch)

@@ -32,7 +32,6 @@ HINTS = {
     **dict.fromkeys(('max_epochs', 'max_iters'), float),
     'data_preprocessor': dict,
     'pipeline': list[dict],
-    'TestTimeAug.transforms': list | tuple,
     'transforms': list | tuple | dict,
     'CAEPretrainViT.bias': bool | str,
     'CentripetalNet.neck': dict | None,
@@ -147,13 +146,15 @@ def fits(value: Any, hint: Any) -> bool:
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         # A bare list beside others is one of these others.
-        single = tuple(a for a in args if a not in (list, tuple, type(None)))
-        return any(
-            all(any(fits(v, a) for a in single) for v in leaves(value))
-            if arg in (list, tuple) and single and fits(value, arg)
-            else fits(value, arg)
+        bare = [
+            arg
             for arg in args
-        )
+            if (get_origin(arg) or arg) in (list, tuple) and not get_args(arg)
+        ]
+        items = [a for a in args if a not in bare and a is not type(None)]
+        if bare and items and isinstance(value, (list, tuple)):
+            return all(any(fits(v, a) for a in items) for v in leaves(value))
+        return any(fits(value, arg) for arg in args)
     if origin is Literal:
         return value in args
     if hint in (None, type(None)):
