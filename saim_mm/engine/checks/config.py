@@ -34,6 +34,7 @@ from .fields import (
     PLAIN_TYPES,
     TOOLBOXES,
     TOP,
+    TYPED,
     VALUES,
     Fields,
 )
@@ -188,12 +189,12 @@ def check_together(node: Mapping, cls: type | None, place: Place) -> None:
             if f'self.{part}(' in source or f'self.{part}.' in source:
                 if f'with_{part}' not in source:  # it would ask
                     refuse(f'model.{part}', None, f'{cls.__name__} needs one')
+    if place.path == 'model' and place.scope in ('mmdet', 'mmseg'):
+        if node.get('data_preprocessor', ()) is None:
+            refuse('model.data_preprocessor', None, 'must be given')
     if place.path.startswith('model.') and node.get('rpn', ()) is None:
         if 'anchor_generator' in (place.cfg['model'].get('rpn_head') or {}):
             refuse(f'{place.path}.rpn', None, 'must be given for rpn_head')
-    for part in ('backbone', 'neck', 'head') if place.path == 'model' else ():
-        if isinstance(node.get(part), Mapping) and 'type' not in node[part]:
-            refuse(f'model.{part}', node[part], 'must have a type, its class')
     classes = node.get('classes') if place.name == 'metainfo' else None
     if isinstance(classes, str) and not Path(classes).is_file():
         refuse(
@@ -206,6 +207,9 @@ def check_together(node: Mapping, cls: type | None, place: Place) -> None:
             if node.get(field, ()) is None:
                 refuse(f'{place.path}.{field}', None, 'must be given')
     check_layers(node, cls, f'{place.path}.out_indices')
+    if name == 'ColorJitter' and is_number(node.get('hue')):
+        if node['hue'] < 0:
+            refuse(f'{place.path}.hue', node['hue'], 'must be in [0, 0.5]')
     if name == 'RandomResize' and node.get('ratio_range') is None:
         scale = node.get('scale')
         if is_number(scale) or all(map(is_number, scale or ())):
@@ -244,6 +248,9 @@ def class_of(node: Mapping, place: Place) -> type | None:
             'must have a type; MMEngine has no hook of that name'
             + suggestion(place.path.split('.')[1], OPEN['default_hooks']),
         )
+    is_free = TYPED.isdisjoint({place.name, place.path})
+    if kind is None and not is_free and 'checkpoint' not in node:
+        refuse(place.path, dict(node), 'must have a type, its class')
     if kind is None or not place.registries:
         return None
     field = f'{place.path}.type'

@@ -21,7 +21,7 @@ from mmpretrain.models.utils import (
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
-from .schema import MISSING, arguments
+from .schema import MISSING, REGISTRIES, arguments
 
 Fields = dict[str, tuple[Any, Any]]
 
@@ -252,6 +252,13 @@ VALUES = {
     'default_hooks': dict | None,
     'custom_keys': dict,
     'data_prefix': str | list[str] | dict,
+}
+
+#: Fields, or paths of them, whose dicts name a class.
+TYPED = {
+    *REGISTRIES,
+    *'transforms param_scheduler custom_hooks tta_pipeline tta_model'.split(),
+    *'model model.backbone model.neck model.head'.split(),
 }
 
 #: Fields of which the first cannot be None if the second is not.

@@ -143,6 +143,14 @@ def check_sizes(cfg: Mapping) -> None:
                 'must be the size of the crops, which is '
                 f'train_dataloader.dataset.pipeline.{number}.scale={scale!r}',
             )
+    depth = (model.get('neck') or {}).get('depth')
+    if depth == 0 and model.get('order', 'stochastic') == 'stochastic':
+        refuse(
+            'model.neck.depth',
+            depth,
+            "must be 1 or more, or model.order='raster': without a decoder "
+            'nothing tells the encoder which patch comes next',
+        )
     blur = (model.get('target_generator') or {}).get('kernel_size', 9)
     if size and is_number(blur) and blur > min(size):
         refuse(

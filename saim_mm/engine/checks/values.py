@@ -30,7 +30,6 @@ HINTS = {
     'T_max': float | None,
     'attn_mask': bool | None,
     **dict.fromkeys(('max_epochs', 'max_iters'), float),
-    'data_preprocessor': dict,
     'pipeline': list[dict],
     'transforms': list | tuple | dict,
     'CAEPretrainViT.bias': bool | str,
@@ -280,6 +279,9 @@ def check_value(
     """
     name = field.rsplit('.', 1)[-1]
     owner_name = getattr(owner, '__name__', owner)
+    if type(value) is type(default) and type(value) in PLAIN[:-1]:
+        if value == default:
+            return  # whatever the annotation is
     hint = HINTS.get(f'{owner_name}.{name}', HINTS.get(name, hint))
     check_type(field, value, hint, default)
     if value is None:
