@@ -181,7 +181,8 @@ def check_together(node: Mapping, cls: type | None, place: Place) -> None:
             refuse(f'{place.path}.{name}', None, f'must be as {other} is')
     name = getattr(cls, '__name__', '')
     for one, other in [EITHER[name]] if name in EITHER else ():
-        if node.get(one) is node.get(other) is None:
+        # (At the top it is a variable of the toolboxes' configs.)
+        if '.' in place.path and node.get(one) is node.get(other) is None:
             refuse(f'{place.path}.{one}', None, f'set it, or {other}')
     for part in NEEDED if place.path == 'model' and cls else ():
         if part in node and node[part] is None:

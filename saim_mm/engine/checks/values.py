@@ -286,12 +286,12 @@ def check_value(
     check_type(field, value, hint, default)
     if value is None:
         return
-    words = choices_of(owner, name)
-    check_words(field, value, words, name, default)
+    words, interval = choices_of(owner, name), range_of(owner_name, name)
+    check_words(field, value, set() if interval else words, name, default)
     if hint is not bool and not (
         isinstance(value, Mapping) and hint is not MISSING
     ):
-        check_numbers(field, value, range_of(owner_name, name), words)
+        check_numbers(field, value, interval, words)
 
 
 def check_type(field: str, value: Any, hint: Any, default: Any) -> None:
@@ -340,4 +340,5 @@ def check_numbers(
             limits = interval or ANY
             kind = 'an integer' if limits.startswith('int') else 'a number'
             within = limits.replace('int ', '')
+            within += f', or one of {sorted(words)}' if words else ''
             refuse(field, value, f'must be {kind} in {within}')
