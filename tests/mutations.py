@@ -29,6 +29,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -367,7 +368,8 @@ def try_out(cfg: Config, path: tuple) -> None:
         if 'pipeline' in rest:
             place = path.index('pipeline') + 2
             transform = engine.TRANSFORMS.build(at(cfg, path[:place]))
-            transform(an_image())
+            zero = getattr(transform, 'reduce_zero_label', False) or False
+            transform({**an_image(), 'reduce_zero_label': zero})
     if part.endswith('_evaluator'):
         with contextlib.suppress(FileNotFoundError):  # as the data
             runner.build_evaluator(cfg[part])
@@ -403,12 +405,23 @@ def sample(model: dict, size: tuple) -> DataSample:
     return DataSample().set_gt_label(0).set_mask(mask)
 
 
+@functools.cache
+def a_file() -> str:
+    """An image file, or a map of labels."""
+    path = f'{tempfile.mkdtemp()}/image.png'
+    Image.new('L', (64, 64), 1).save(path)
+    return path
+
+
 def an_image() -> dict:
     """What transforms get."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     return dict(
         img=image,
+        img_path=a_file(),
+        seg_map_path=a_file(),
+        label_map=None,
         img_shape=(64, 64),
         ori_shape=(64, 64),
         gt_seg_map=image[..., 0] % 3,

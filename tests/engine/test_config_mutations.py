@@ -189,6 +189,7 @@ LITERAL = [
     (SEGMENT, 'model.backbone.out_indices', [0, 1, 2, -3], 'order'),
     (SEGMENT, 'model.backbone.out_indices', [0, 1, 1, 3], 'order'),
     (DETECT, 'model.train_cfg.rpn', None, 'rpn_head'),
+    (DETECT, 'model.backbone.window_size', 0, 'global_attn_indexes'),
     (DETECT, 'model.roi_head.bbox_head', None, 'bbox_roi_extractor'),
     (DETECT, 'train_dataloader.dataset.ann_file', None, 'must be str'),
     (PRETRAIN, 'model.init_cfg', {'a': 1}, 'must have a type'),

@@ -241,6 +241,7 @@ def class_of(node: Mapping, place: Place) -> type | None:
         return None
     if place.path == 'train_cfg' and kind is None:
         by_epoch = node.get('by_epoch', True)
+        check_value('train_cfg.by_epoch', by_epoch, bool, MISSING)
         kind = f'{"Epoch" if by_epoch else "Iter"}BasedTrainLoop'
     if kind is None and place.name == 'default_hook':
         refuse(

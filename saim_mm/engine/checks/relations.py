@@ -124,6 +124,15 @@ def check_sizes(cfg: Mapping) -> None:
             "must be a 'SimpleFeaturePyramid' or 'MultiBlockFPN': the maps of "
             'a ViT have one size',
         )
+    if backbone.get('window_size') == 0 and backbone.get(
+        'global_attn_indexes'
+    ):
+        refuse(
+            'model.backbone.window_size',
+            0,
+            'must be 1 or more with global_attn_indexes='
+            f'{backbone["global_attn_indexes"]!r}',
+        )
     if model.get('type') != 'SAIM':
         return
     size = pair(backbone.get('img_size', 224))
