@@ -8,11 +8,14 @@ changed, and what they do without an error is no mistake.
 
 from __future__ import annotations
 
+import ast
 import contextlib
+import functools
 import inspect
 import random
 import re
 import tempfile
+import textwrap
 import uuid
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -26,6 +29,7 @@ from mmengine.optim import build_optim_wrapper
 from mmengine.registry import DefaultScope, Registry
 from mmengine.runner import Runner
 from mmpretrain.structures import DataSample
+from PIL import Image
 from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
@@ -148,7 +152,11 @@ def wrong_value(kind: str, value: Any, rng: random.Random) -> Any:
             return rng.choice((3, True, ['a', 3], 0.5))
         if isinstance(value, dict):
             return rng.choice(('nonesuch', 3, True))
-        return rng.choice(('nonesuch', True, {'a': 1}, ['a']))
+        wrong = rng.choice(('nonesuch', True, {'a': 1}, ['a']))
+        words = isinstance(value, (list, tuple)) and any(
+            isinstance(v, str) for v in value
+        )
+        return ... if wrong == ['a'] and words else wrong
     if isinstance(value, (list, tuple)):
         if not value or not all(map(is_number, value)):
             return ...
@@ -186,11 +194,25 @@ def is_word(node: dict, key: str, values: dict) -> bool:
     cls = class_of(node, values)
     if cls is None:
         return re.fullmatch(r'\w+', value) is not None
-    return any(
-        repr(value) in inspect.getsource(c)
-        for c in cls.__mro__[:-1]
-        if c.__module__ != 'builtins'
-    )
+    return value in words_of(cls)
+
+
+@functools.cache
+def words_of(cls: type) -> set[str]:
+    """The texts in the code of a class, but for its docstrings."""
+    found = set()
+    for c in cls.__mro__[:-1]:
+        if c.__module__ == 'builtins':
+            continue
+        tree = ast.parse(textwrap.dedent(inspect.getsource(c)))
+        docstrings = [n.value for n in ast.walk(tree) if type(n) is ast.Expr]
+        found |= {
+            n.value
+            for n in ast.walk(tree)
+            if isinstance(n, ast.Constant) and n not in docstrings
+            if isinstance(n.value, str)
+        }
+    return found
 
 
 def class_of(node: dict, values: dict) -> type | None:
@@ -276,7 +298,11 @@ def is_named(mutation: Mutation, error: str) -> bool:
 
 def works(mutation: Mutation) -> bool:
     """Whether the toolboxes do what a config says, after a mutation."""
-    if mutation.kind not in MAY_BE_MEANT:
+    number = mutation.kind == 'type' and is_number(mutation.value)
+    if mutation.kind not in MAY_BE_MEANT and not (
+        # What is built and used says so: there may be both words and numbers.
+        number and mutation.path[0] == 'model'
+    ):
         return False
     with DefaultScope.overwrite_default_scope(mutation.cfg.default_scope):
         try:
@@ -318,6 +344,8 @@ def try_out(cfg: Config, path: tuple) -> None:
     cfg.get('optim_wrapper').type = 'OptimWrapper'  # float16 needs a GPU
     cfg.optim_wrapper.pop('dtype', None)
     cfg.optim_wrapper.optimizer.pop('fused', None)
+    if cfg.get('data_preprocessor'):  # as MMEngine's Runner does
+        cfg.model.setdefault('data_preprocessor', cfg.data_preprocessor)
     with torch.device('meta'):
         model = engine.MODELS.build(cfg.model)
     optimizer = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
@@ -340,7 +368,8 @@ def try_out(cfg: Config, path: tuple) -> None:
         if 'pipeline' in rest:
             place = path.index('pipeline') + 2
             transform = engine.TRANSFORMS.build(at(cfg, path[:place]))
-            transform(an_image())
+            zero = getattr(transform, 'reduce_zero_label', False) or False
+            transform({**an_image(), 'reduce_zero_label': zero})
     if part.endswith('_evaluator'):
         with contextlib.suppress(FileNotFoundError):  # as the data
             runner.build_evaluator(cfg[part])
@@ -352,7 +381,8 @@ def try_out(cfg: Config, path: tuple) -> None:
             {'type': kind, **cfg.train_cfg},
             default_args=dict(runner=runner, dataloader=loader),
         )
-    if part == 'model' and cfg.default_scope == 'mmpretrain':
+    used = part in ('model', 'data_preprocessor')
+    if used and cfg.default_scope == 'mmpretrain':
         model = engine.MODELS.build(cfg.model)
         size = cfg.model.backbone.get('img_size', 224)
         size = (size, size) if is_number(size) else size
@@ -375,12 +405,23 @@ def sample(model: dict, size: tuple) -> DataSample:
     return DataSample().set_gt_label(0).set_mask(mask)
 
 
+@functools.cache
+def a_file() -> str:
+    """An image file, or a map of labels."""
+    path = f'{tempfile.mkdtemp()}/image.png'
+    Image.new('L', (64, 64), 1).save(path)
+    return path
+
+
 def an_image() -> dict:
     """What transforms get."""
     rng = np.random.default_rng(0)
     image = rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)
     return dict(
         img=image,
+        img_path=a_file(),
+        seg_map_path=a_file(),
+        label_map=None,
         img_shape=(64, 64),
         ori_shape=(64, 64),
         gt_seg_map=image[..., 0] % 3,

@@ -3,7 +3,6 @@
 import io
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -135,6 +134,18 @@ EXIF_ORIENTATION = 0x0112
 MAX_PIXELS = 2**28
 
 
+def read_header(stream: io.BytesIO) -> Image.Image:
+    """An image of which nothing is decoded, however large.
+
+    Pillow has a limit of its own, two thirds of ``MAX_PIXELS``.
+    """
+    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+    try:
+        return Image.open(stream)
+    finally:
+        Image.MAX_IMAGE_PIXELS = limit
+
+
 def jpeg_shape(content: bytes) -> tuple[int, int] | None:
     """Height and width of a JPEG as it is shown, from its header.
 
@@ -148,7 +159,7 @@ def jpeg_shape(content: bytes) -> tuple[int, int] | None:
         return None
     stream = io.BytesIO(content)
     try:
-        header = Image.open(stream)
+        header = read_header(stream)
     except UnidentifiedImageError:
         raise OSError('a JPEG without a readable header') from None
     # Pillow has read up to the pixels. A marker that they cannot contain ends
@@ -173,11 +184,7 @@ def check_pixels(content: bytes, shape: tuple[int, int] | None) -> None:
     """
     if shape is None:
         try:
-            with warnings.catch_warnings():  # Pillow's limit is another
-                warnings.simplefilter('ignore')
-                shape = Image.open(io.BytesIO(content)).size
-        except Image.DecompressionBombError as error:
-            raise OSError(str(error)) from None
+            shape = read_header(io.BytesIO(content)).size
         except (OSError, ValueError, SyntaxError):
             return  # OpenCV may know it
     if shape[0] * shape[1] > MAX_PIXELS:

@@ -5,9 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import time
+import traceback
 from collections.abc import Callable, Iterator
 from functools import partial
+from multiprocessing import resource_sharer
 from multiprocessing.util import Finalize
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader
@@ -59,24 +63,79 @@ def worker_init_fn(
         init(worker)
 
 
+class LoadingProcessDied(RuntimeError):
+    """A process of a dataloader ended before its training did."""
+
+
 @contextlib.contextmanager
-def name_files_in_flight(get_dataset: Callable) -> Iterator[None]:
-    """While a training runs: if a loading process dies, say what it read.
+def explain_dead_processes(
+    get_dataset: Callable[[], Any] = lambda: None,
+) -> Iterator[None]:
+    """If a loading process dies, say which, of what, and what would help.
+
+    PyTorch raises wherever the training is at that moment, in the middle of
+    what may raise an error of its own for that.
 
     Args:
-        get_dataset: Returns the dataset.
+        get_dataset: Returns the dataset of the training.
 
     Raises:
-        RuntimeError: PyTorch's, with the files that were being read.
+        LoadingProcessDied: With what PyTorch said of the process, its signal
+            among it, and with the files that were being read.
     """
     try:
         yield
-    except RuntimeError as error:
-        if 'DataLoader worker' not in str(error):
+    except LoadingProcessDied:
+        raise
+    except Exception as error:
+        said = said_of_death(error)
+        if not said:
             raise
+        text = f'a loading process died: {said}. '
         read = getattr(get_dataset(), 'files_in_flight', list)()
-        raise RuntimeError(
-            f'{str(error).strip()} What loading processes were reading: '
-            f'{read or "unknown"}. One of these may be the cause; or memory '
-            '(fewer train_dataloader.num_workers)'
+        if read:
+            text += (
+                f'What loading processes were reading: {read}; if it always '
+                'dies there, remove or mend that file. '
+            )
+        raise LoadingProcessDied(
+            f'{text}If memory ran out (Killed), set fewer num_workers in the '
+            'dataloader; if shared memory did (Bus error), do that, or give '
+            '/dev/shm more (docker run --shm-size=8g); num_workers=0 shows an '
+            'error of its own'
         ) from error
+
+
+def said_of_death(error: BaseException) -> str:
+    """What PyTorch says of a loading process that died; nothing if none."""
+    found = list(causes(error))
+    handed_over = any(
+        frame.f_globals.get('__name__') == resource_sharer.__name__
+        for e in found
+        for frame, _ in traceback.walk_tb(e.__traceback__)
+    )
+    if handed_over:
+        # It died with a batch to hand over. The signal may not be here yet.
+        try:
+            time.sleep(1)
+        except RuntimeError as late:
+            found = list(causes(late))
+    said = [
+        str(e).strip().rstrip('.')
+        for e in found
+        # (Of an error in one it says "in DataLoader worker process".)
+        if str(e).startswith('DataLoader worker (pid')
+    ]
+    if said:
+        return said[-1]  # the first that was raised: it knows the signal
+    return f'before its batch was here ({error!r})' if handed_over else ''
+
+
+def causes(error: BaseException) -> Iterator[BaseException]:
+    """An error, and those that it was raised for or while handling."""
+    seen: list[BaseException] = []
+    found: BaseException | None = error
+    while found is not None and found not in seen:
+        seen.append(found)
+        yield found
+        found = found.__cause__ or found.__context__

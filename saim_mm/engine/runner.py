@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader
 from ..checkpoint.atomic import commit, remove, tmp_path, writing
 from ..checkpoint.heads import check_heads
 from ..checkpoint.sharded import REST, write_tensors
-from ..datasets.workers import leave_signals_to_parent, name_files_in_flight
+from ..datasets.workers import explain_dead_processes, leave_signals_to_parent
 from ..models.saim import SAIM
 from ..utils.dist import end_with_parent, run_or_raise_on_all, unwrap_model
 from .checks.config import check_config
@@ -113,9 +113,8 @@ class SAIMRunner(Runner):
         dataloader: DataLoader | dict, *args, **kwargs
     ) -> DataLoader:
         """Build a dataloader, whose processes leave signals to this one."""
-        return leave_signals_to_parent(
-            Runner.build_dataloader(dataloader, *args, **kwargs)
-        )
+        loader = Runner.build_dataloader(dataloader, *args, **kwargs)
+        return leave_signals_to_parent(loader)
 
     def build_train_loop(self, loop: BaseLoop | dict) -> BaseLoop:
         """Build the training loop.
@@ -136,7 +135,7 @@ class SAIMRunner(Runner):
             ValueError: If the optimiser asks for a precision that the machine
                 has not; or as :meth:`build_train_loop`.
             RuntimeError: If another training has the ``work_dir``, or a
-                loading process died (with the files that were being read).
+                loading process died.
             OSError: If files cannot be written or read.
         """
         if isinstance(self.optim_wrapper, dict):
@@ -144,20 +143,22 @@ class SAIMRunner(Runner):
         if get_device() == 'cpu':
             self.logger.info('no GPU found: training on the CPU')
         with (
+            explain_dead_processes(lambda: self.train_dataloader.dataset),
             explain_os_errors(self.work_dir),
             locked(self.work_dir),
-            name_files_in_flight(lambda: self.train_dataloader.dataset),
             signals_given_back(self.hooks),
         ):
             return super().train()
 
     def val(self) -> dict[str, float]:
         self._check_heads()
-        return super().val()
+        with explain_dead_processes():
+            return super().val()
 
     def test(self) -> dict[str, float]:
         self._check_heads()
-        return super().test()
+        with explain_dead_processes():
+            return super().test()
 
     def _check_heads(self) -> None:
         """Refuse a ``load_from`` without weights that the model has."""

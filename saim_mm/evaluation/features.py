@@ -22,6 +22,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..checkpoint.weights import load_backbone_weights
 from ..datasets.images import EXTENSIONS
 from ..datasets.pixels import RGB, PixelFormat
+from ..datasets.workers import explain_dead_processes
 from ..utils.check import check_arg
 from ..utils.seed import temp_seed
 from .readouts import mean_tokens
@@ -269,7 +270,7 @@ def extract(
     )
     vectors: dict[str, list[Tensor]] = dict(cls_token=[], patch_mean=[])
     kept, numbers, done = None, [], 0
-    with temp_seed((0,)), frozen(model):
+    with temp_seed((0,)), frozen(model), explain_dead_processes():
         for batch in loader:
             images = batch['inputs'].to(device)
             images = normalize(model.data_preprocessor, images)

@@ -1,6 +1,7 @@
 """Broken files, dying processes and storage that stalls."""
 
 import os
+import re
 import signal
 import struct
 import time
@@ -13,24 +14,26 @@ import numpy as np
 import pytest
 from helpers import config, train
 from mmcv.transforms import BaseTransform
-from mmengine.registry import TRANSFORMS
+from mmengine.hooks import Hook
+from mmengine.registry import HOOKS, TRANSFORMS
 
 from saim_mm import UnlabelledImages
 from saim_mm.datasets.image_folder import TooManyUnreadable
-from saim_mm.datasets.images import read_file
+from saim_mm.datasets.images import MAX_PIXELS, check_pixels, read_file
 from saim_mm.datasets.sampler import SeededIndex
+from saim_mm.datasets.workers import LoadingProcessDied
 
 
-def bomb():
-    """A PNG of 30,000 x 30,000 pixels, in a few hundred kilobytes."""
+def bomb(width=30000, height=30000):
+    """A PNG of that many pixels, black ones, in a few hundred kilobytes."""
 
     def chunk(kind, data):
         body = kind + data
         size = struct.pack('>I', len(data))
         return size + body + struct.pack('>I', zlib.crc32(body))
 
-    header = struct.pack('>IIBBBBB', 30000, 30000, 1, 0, 0, 0, 0)
-    rows = zlib.compress(bytes(3751) * 30000, 9)
+    header = struct.pack('>IIBBBBB', width, height, 1, 0, 0, 0, 0)
+    rows = zlib.compress(bytes(width // 8 + 1) * height, 9)
     return b'\x89PNG\r\n\x1a\n' + b''.join(
         chunk(kind, data)
         for kind, data in (
@@ -39,6 +42,14 @@ def bomb():
             (b'IEND', b''),
         )
     )
+
+
+def test_the_limit_is_the_one_of_the_docs():
+    """Not Pillow's, which is smaller, nor OpenCV's, which is larger."""
+    assert MAX_PIXELS == 2**28
+    check_pixels(bomb(2**14, 2**14), None)
+    with pytest.raises(OSError, match='268,451,840 pixels: more than 268,435'):
+        check_pixels(bomb(2**14, 2**14 + 1), None)
 
 
 @pytest.fixture
@@ -97,25 +108,87 @@ def test_too_many(images, tmp_path):
 
 @TRANSFORMS.register_module()
 class DieAt(BaseTransform):
-    """Kills its process, as a crash in a decoder or a lack of memory does."""
+    """Ends its process, as a crash in a decoder or a lack of memory does."""
 
-    def __init__(self, name):
-        self.name = name
+    def __init__(self, name, how):
+        self.name, self.how = name, how
 
     def transform(self, results):
         if results['img_path'].endswith(self.name):
-            os.kill(os.getpid(), signal.SIGKILL)
+            if self.how == 'an error':
+                raise RuntimeError('of a transform')
+            if isinstance(self.how, str):
+                os._exit(int(self.how))
+            os.kill(os.getpid(), self.how)
         return results
 
 
-def test_a_process_that_dies(images, tmp_path):
+def die(images, tmp_path, how, workers=1, hooks=()):
+    """What is said when a loading process ends at the eighth image."""
     name = sorted(path.name for path in images.iterdir())[7]
-    cfg = config(images, tmp_path / 'run', epochs=1, workers=1)
-    cfg.train_dataloader.dataset.pipeline.insert(
-        0, dict(type='DieAt', name=name)
-    )
-    with pytest.raises(RuntimeError, match=f'were reading: .*{name}'):
-        train(cfg)
+    cfg = config(images, tmp_path / 'run', epochs=1, workers=workers)
+    if how is not None:
+        cfg.train_dataloader.dataset.pipeline.insert(
+            1, dict(type='DieAt', name=name, how=how)
+        )
+    with pytest.raises(RuntimeError) as error:
+        train(cfg, hooks=hooks)
+    return name, error.value
+
+
+@pytest.mark.parametrize(
+    'how, words',
+    [
+        (signal.SIGKILL, 'killed by signal: Killed'),
+        (signal.SIGSEGV, 'killed by signal: Segmentation fault'),
+        (signal.SIGBUS, 'killed by signal: Bus error'),
+        (signal.SIGABRT, 'killed by signal: Aborted'),
+        ('3', 'exit code 3'),
+        ('0', ''),
+    ],
+)
+def test_a_process_that_dies(how, words, images, tmp_path):
+    name, error = die(images, tmp_path, how)
+    assert isinstance(error, LoadingProcessDied)
+    message = str(error)
+    assert message.startswith('a loading process died') and words in message
+    assert re.search(f'were reading: .*{name}', message)
+    assert 'fewer num_workers' in message and '/dev/shm' in message
+    assert '\n' not in message  # a last line
+
+
+@HOOKS.register_module()
+class KillLoading(Hook):
+    """Kills a loading process that has nothing to do."""
+
+    def __init__(self, moment):
+        setattr(self, moment, self.kill)
+
+    def kill(self, *args, **kwargs):
+        time.sleep(0.5)  # for what it reads ahead
+        processes = Path(f'/proc/self/task/{os.getpid()}/children')
+        for number in map(int, processes.read_text().split()):
+            if b'resource_tracker' not in (
+                Path('/proc', str(number), 'cmdline').read_bytes()
+            ):
+                os.kill(number, signal.SIGKILL)
+
+
+@pytest.mark.parametrize(
+    'moment', ['after_train_iter', 'before_save_checkpoint']
+)
+def test_an_idle_process_that_dies(moment, images, tmp_path):
+    """The error comes up in the middle of what the training does."""
+    hooks = [dict(type='KillLoading', moment=moment)]
+    _, error = die(images, tmp_path, None, workers=2, hooks=hooks)
+    assert isinstance(error, LoadingProcessDied)
+    assert 'killed by signal: Killed' in str(error)
+
+
+def test_an_error_in_a_process_is_no_death(images, tmp_path):
+    _, error = die(images, tmp_path, 'an error')
+    assert not isinstance(error, LoadingProcessDied)
+    assert 'of a transform' in str(error)
 
 
 def test_storage_that_fails_now_and_then(images, monkeypatch):

@@ -180,6 +180,24 @@ LITERAL = [
     (PRETRAIN, 'train_dataloader.num_workers', 0, 'persistent_workers'),
     (PRETRAIN, 'visualizer.vis_backends', {'a': 1}, 'list[dict]'),
     (PRETRAIN, 'model.neck', {'a': 1, '_delete_': True}, 'must have a type'),
+    # What None, a word, a number or a dict stands for.
+    (SEGMENT, 'model.data_preprocessor', None, 'must be given'),
+    (SEGMENT, 'model.data_preprocessor.size', None, 'size_divisor'),
+    (SEGMENT, 'model.test_cfg', None, 'needs one'),
+    (SEGMENT, 'model.test_cfg.mode', 3, 'str'),
+    (SEGMENT, 'model.decode_head.norm_cfg', 3, 'dict'),
+    (SEGMENT, 'model.backbone.out_indices', [0, 1, 2, -3], 'order'),
+    (SEGMENT, 'model.backbone.out_indices', [0, 1, 1, 3], 'order'),
+    (DETECT, 'model.train_cfg.rpn', None, 'rpn_head'),
+    (DETECT, 'model.backbone.window_size', 0, 'global_attn_indexes'),
+    (DETECT, 'model.roi_head.bbox_head', None, 'bbox_roi_extractor'),
+    (DETECT, 'train_dataloader.dataset.ann_file', None, 'must be str'),
+    (PRETRAIN, 'model.init_cfg', {'a': 1}, 'must have a type'),
+    (PRETRAIN, 'param_scheduler', {'a': 1}, 'must have a type'),
+    (PRETRAIN, 'model.prefix', 'nonesuch', '[0, 1)'),
+    (PRETRAIN, 'model.neck.depth', 0, 'raster'),
+    (PRETRAIN, 'data_preprocessor.std', [58.395, 0.0, 57.375], '(0,'),
+    (CLASSIFY, 'model.train_cfg.augments', ['a'], 'dict'),
     (
         SEGMENT,
         'val_dataloader.dataset.metainfo',
@@ -197,6 +215,10 @@ LITERAL = [
         (CLASSIFY, 'model.head.init_cfg.std', 0.0),
         (CLASSIFY, 'model.head.loss.loss_weight', 0.0),
         (CLASSIFY, 'train_cfg.val_interval', 10**9),
+        (PRETRAIN, 'model.prefix', 0.5),
+        (CLASSIFY, 'model.backbone.out_indices', [3, -1]),
+        # What its class has as default, whatever is annotated.
+        (DETECT, 'model.roi_head.bbox_head.reg_class_agnostic', False),
     ],
 )
 def test_what_is_unusual_and_works(path, field, value):

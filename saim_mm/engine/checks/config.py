@@ -22,20 +22,24 @@ from ...utils.check import ConfigError
 from .fields import (
     ARCH,
     DEFAULT_TYPES,
+    EITHER,
     FREE,
     MORE,
+    NEEDED,
     OF_CUSTOM_KEY,
     OF_MODELS,
     OPAQUE,
     OPEN,
+    PAIRS,
     PLAIN_TYPES,
     TOOLBOXES,
     TOP,
+    TYPED,
     VALUES,
     Fields,
 )
-from .names import check_names
-from .relations import check_relations, schedulers
+from .names import check_names, read_by_runner
+from .relations import check_layers, check_relations, schedulers
 from .schema import (
     MISSING,
     PASSED_ON,
@@ -91,7 +95,7 @@ def inspect_config(cfg: Mapping) -> None:
     runner = cfg.get('runner_type', 'Runner')
     check_type('runner_type', runner, (engine.RUNNERS,), scope)
     for name, value in cfg.items():
-        if name in TOP:
+        if name in read_by_runner(cfg):
             registries = TOP_REGISTRIES.get(name, ())
             check_node(value, Place(cfg, name, name, registries, scope))
     check_imports(cfg.get('custom_imports') or {})
@@ -172,18 +176,26 @@ def check_dict(node: Mapping, place: Place) -> None:
 
 def check_together(node: Mapping, cls: type | None, place: Place) -> None:
     """Refuse fields of a dict that do not go without each other."""
-    for name, other in ('mean', 'std'), ('std', 'mean'):
+    for name, other in PAIRS:
         if name in node and node[name] is None and node.get(other) is not None:
             refuse(f'{place.path}.{name}', None, f'must be as {other} is')
-    for part in ('neck', 'head') if place.path == 'model' and cls else ():
+    name = getattr(cls, '__name__', '')
+    for one, other in [EITHER[name]] if name in EITHER else ():
+        # (At the top it is a variable of the toolboxes' configs.)
+        if '.' in place.path and node.get(one) is node.get(other) is None:
+            refuse(f'{place.path}.{one}', None, f'set it, or {other}')
+    for part in NEEDED if place.path == 'model' and cls else ():
         if part in node and node[part] is None:
             source = inspect.getsource(cls)
             if f'self.{part}(' in source or f'self.{part}.' in source:
                 if f'with_{part}' not in source:  # it would ask
                     refuse(f'model.{part}', None, f'{cls.__name__} needs one')
-    for part in ('backbone', 'neck', 'head') if place.path == 'model' else ():
-        if isinstance(node.get(part), Mapping) and 'type' not in node[part]:
-            refuse(f'model.{part}', node[part], 'must have a type, its class')
+    if place.path == 'model' and place.scope in ('mmdet', 'mmseg'):
+        if node.get('data_preprocessor', ()) is None:
+            refuse('model.data_preprocessor', None, 'must be given')
+    if place.path.startswith('model.') and node.get('rpn', ()) is None:
+        if 'anchor_generator' in (place.cfg['model'].get('rpn_head') or {}):
+            refuse(f'{place.path}.rpn', None, 'must be given for rpn_head')
     classes = node.get('classes') if place.name == 'metainfo' else None
     if isinstance(classes, str) and not Path(classes).is_file():
         refuse(
@@ -191,18 +203,14 @@ def check_together(node: Mapping, cls: type | None, place: Place) -> None:
             classes,
             'must be a list of names, or a file with one in each line',
         )
-    name = getattr(cls, '__name__', '')
-    if name == 'Resize':
-        if node.get('scale') is node.get('scale_factor') is None:
-            refuse(f'{place.path}.scale', None, 'set it, or scale_factor')
     if name == 'AnchorGenerator':
         for field in ('ratios', 'strides'):
             if node.get(field, ()) is None:
                 refuse(f'{place.path}.{field}', None, 'must be given')
-        if node.get('scales') is node.get('octave_base_scale') is None:
-            refuse(
-                f'{place.path}.scales', None, 'set it, or octave_base_scale'
-            )
+    check_layers(node, cls, f'{place.path}.out_indices')
+    if name == 'ColorJitter' and is_number(node.get('hue')):
+        if node['hue'] < 0:
+            refuse(f'{place.path}.hue', node['hue'], 'must be in [0, 0.5]')
     if name == 'RandomResize' and node.get('ratio_range') is None:
         scale = node.get('scale')
         if is_number(scale) or all(map(is_number, scale or ())):
@@ -233,6 +241,7 @@ def class_of(node: Mapping, place: Place) -> type | None:
         return None
     if place.path == 'train_cfg' and kind is None:
         by_epoch = node.get('by_epoch', True)
+        check_value('train_cfg.by_epoch', by_epoch, bool, MISSING)
         kind = f'{"Epoch" if by_epoch else "Iter"}BasedTrainLoop'
     if kind is None and place.name == 'default_hook':
         refuse(
@@ -241,6 +250,9 @@ def class_of(node: Mapping, place: Place) -> type | None:
             'must have a type; MMEngine has no hook of that name'
             + suggestion(place.path.split('.')[1], OPEN['default_hooks']),
         )
+    is_free = TYPED.isdisjoint({place.name, place.path})
+    if kind is None and not is_free and 'checkpoint' not in node:
+        refuse(place.path, dict(node), 'must have a type, its class')
     if kind is None or not place.registries:
         return None
     field = f'{place.path}.type'

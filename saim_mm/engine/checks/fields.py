@@ -21,7 +21,7 @@ from mmpretrain.models.utils import (
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
-from .schema import MISSING, arguments
+from .schema import MISSING, REGISTRIES, arguments
 
 Fields = dict[str, tuple[Any, Any]]
 
@@ -166,7 +166,9 @@ FREE: dict[str, Fields] = {
         'deform_groups group_size'
     ),
     'data_preprocessor': fields(ClsDataPreprocessor, SelfSupDataPreprocessor),
-    'hparams': named('pad_val interpolation magnitude_std'),
+    'hparams': fields(
+        pad_val=float | list, interpolation=str, magnitude_std=float | str
+    ),
 }
 #: Those to which users add names of their own: a name that looks like one of
 #: these is taken for a slip, any other is theirs.
@@ -239,7 +241,10 @@ OF_MODELS = {
             MISSING,
         ),
     ),
-    'mmseg': named('mode stride crop_size size size_divisor'),
+    'mmseg': {
+        **fields(mode=str),
+        **named('stride crop_size size size_divisor'),
+    },
 }
 
 #: Fields of any names -> the annotation of what is in them.
@@ -248,3 +253,26 @@ VALUES = {
     'custom_keys': dict,
     'data_prefix': str | list[str] | dict,
 }
+
+#: Fields, or paths of them, whose dicts name a class.
+TYPED = {
+    *REGISTRIES,
+    *'transforms param_scheduler custom_hooks tta_pipeline tta_model'.split(),
+    *'model model.backbone model.neck model.head'.split(),
+}
+
+#: Fields of which the first cannot be None if the second is not.
+PAIRS = (
+    ('mean', 'std'),
+    ('std', 'mean'),
+    ('bbox_roi_extractor', 'bbox_head'),
+    ('bbox_head', 'bbox_roi_extractor'),
+)
+#: Class -> fields of which one has to be given.
+EITHER = {
+    'Resize': ('scale', 'scale_factor'),
+    'AnchorGenerator': ('scales', 'octave_base_scale'),
+    'SegDataPreProcessor': ('size', 'size_divisor'),
+}
+#: Fields of a model that cannot be None if its class uses them unasked.
+NEEDED = ('neck', 'head', 'test_cfg')

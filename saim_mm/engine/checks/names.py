@@ -32,16 +32,14 @@ def check_names(cfg: Mapping) -> None:
         ConfigError: If a name looks like a misspelled field, or if a variable
             is set where no field can follow.
     """
-    read_by_runner = set(TOP)
-    if (cfg.get('model') or {}).get('data_preprocessor') is not None:
-        read_by_runner.remove('data_preprocessor')  # the model's own counts
+    known = read_by_runner(cfg)
     free = {
         name: value
         for name, value in cfg.items()
-        if name not in read_by_runner and not name.startswith('_')
+        if name not in known and not name.startswith('_')
     }
     read, overrides = names_of_file(cfg)
-    fields = {n: v for n, v in cfg.items() if n in read_by_runner}
+    fields = {n: v for n, v in cfg.items() if n in known}
     for name, value in free.items():
         if name not in {*VARIABLES, *read} and is_misspelled(name, TOP):
             refuse(
@@ -84,6 +82,14 @@ def check_names(cfg: Mapping) -> None:
                 f'made. Set these, such as '
                 f'{field or "train_dataloader.dataset"}. {UNDERSCORE}',
             )
+
+
+def read_by_runner(cfg: Mapping) -> set[str]:
+    """The names at the top of a config that are no variables."""
+    model = cfg.get('model') or {}
+    if model.get('data_preprocessor') is None:
+        return set(TOP)
+    return set(TOP) - {'data_preprocessor'}  # the model's own counts
 
 
 def names_of_file(cfg: Mapping) -> tuple[set[str], set[str]]:

@@ -46,6 +46,7 @@ RANGES: dict[str, str] = {
     'drop_path_rate|drop_rate|label_smooth_val': '[0, 1)',
     'dropout_ratio': '-1 or [0, 1)',
     'mask_ratio': '(0, 1)',
+    r'SAIM\.prefix': '[0, 1)',
     r'predict_ratio|SAIMDecoder\.widen_factor': '(0, 1]',
     'out_indices|in_index|global_attn_indexes': 'int [-1000, 1000]',
     'frozen_stages': 'int [-1, 1000]',
@@ -65,15 +66,17 @@ RANGES: dict[str, str] = {
     'aspect_ratio_range|aspect_range|ratio_range|scale_factor': '(0, 1e6]',
     'brightness|contrast|saturation|channel_weights': '[0, 1000]',
     'hue': '[-0.5, 0.5]',
-    r'\w*Pre[pP]rocessor\.std': '(0, 1e6]',
+    r'\w*[pP]re[pP]rocessor\.std': '(0, 1e6]',
     'std': '[0, 1e6]',
     'fill_color|fill_std': '[0, 1000]',
     r'\w*(Resize|ResizeEdge|ResizedCrop)\.scale': '(0, 1e5]',
-    'num_policies|total_level|max_attempts|max_refetch|num_views|topk': (
+    'num_(policies|blocks|views)|total_level|max_attempts|max_refetch|topk': (
         'int [1, 1e9)'
     ),
     'magnitude_level|magnitude_std|thr|min_size|min_gt_bbox_wh': '[0, 1e9)',
     'reducing_gap': '[1, inf]',
     'padding|void|mask_pad_value|seg_pad_val': 'int [0, 1e6]',
     'palette': 'int [0, 255]',
+    # Any other.
+    r'num_\w+': 'int [0, 1e9)',
 }

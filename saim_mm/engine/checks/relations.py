@@ -125,6 +125,15 @@ def check_sizes(cfg: Mapping) -> None:
             "must be a 'SimpleFeaturePyramid' or 'MultiBlockFPN': the maps of "
             'a ViT have one size',
         )
+    if backbone.get('window_size') == 0 and backbone.get(
+        'global_attn_indexes'
+    ):
+        refuse(
+            'model.backbone.window_size',
+            0,
+            'must be 1 or more with global_attn_indexes='
+            f'{backbone["global_attn_indexes"]!r}',
+        )
     if model.get('type') != 'SAIM':
         return
     size = pair(backbone.get('img_size', 224))
@@ -144,6 +153,14 @@ def check_sizes(cfg: Mapping) -> None:
                 'must be the size of the crops, which is '
                 f'train_dataloader.dataset.pipeline.{number}.scale={scale!r}',
             )
+    depth = (model.get('neck') or {}).get('depth')
+    if depth == 0 and model.get('order', 'stochastic') == 'stochastic':
+        refuse(
+            'model.neck.depth',
+            depth,
+            "must be 1 or more, or model.order='raster': without a decoder "
+            'nothing tells the encoder which patch comes next',
+        )
     blur = (model.get('target_generator') or {}).get('kernel_size', 9)
     if size and is_number(blur) and blur > min(size):
         refuse(
@@ -195,3 +212,22 @@ def schedulers(cfg: Mapping) -> list[Mapping]:
     found = cfg.get('param_scheduler') or []
     found = [found] if isinstance(found, Mapping) else found
     return [scheduler for scheduler in found if isinstance(scheduler, Mapping)]
+
+
+def check_layers(node: Mapping, cls: type | None, field: str) -> None:
+    """Refuse layers in another order than the backbone's, or one twice."""
+    layers, arch = node.get('out_indices'), node.get('arch')
+    if not (cls and isinstance(layers, (list, tuple))):
+        return
+    if not all(map(is_number, layers)):
+        return
+    if isinstance(arch, str):
+        arch = getattr(cls, 'arch_zoo', {}).get(arch)
+    depth = (arch if isinstance(arch, Mapping) else {}).get('num_layers')
+    from_first = [n if n >= 0 else n + (depth or 1000) for n in layers]
+    if from_first != sorted(set(from_first)):
+        refuse(
+            field,
+            layers,
+            'must be different layers, in the order of the backbone',
+        )

@@ -29,10 +29,8 @@ HINTS = {
     'end': float,
     'T_max': float | None,
     'attn_mask': bool | None,
-    'data_prefix': dict | str,
     **dict.fromkeys(('max_epochs', 'max_iters'), float),
     'pipeline': list[dict],
-    'TestTimeAug.transforms': list | tuple,
     'transforms': list | tuple | dict,
     'CAEPretrainViT.bias': bool | str,
     'CentripetalNet.neck': dict | None,
@@ -54,7 +52,7 @@ HINTS = {
     'reid': dict | None,
     'arch': str | dict | list | tuple,
     'loss_scale': str | float | dict | None,
-    'out_indices': int | list | tuple | None,
+    'out_indices': int | list | tuple,
     'input_size': int | list | tuple,
     'pad_val': float | list | tuple | dict,
     'ratios': list | tuple | None,
@@ -106,6 +104,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     'iou_metrics': ('mIoU', 'mDice', 'mFscore'),
     'LabelSmoothLoss.mode': ('original', 'classy_vision', 'multi_label'),
     'RandomErasing.mode': ('const', 'rand'),
+    'SAIM.prefix': ('random',),
     'RandAugment.policies': ('timm_increasing', 'simple_increasing'),
     'ImageNet.split': ('train', 'val', 'test', ''),
     'dist_cfg.backend': ('nccl gloo mpi ucc hccl cncl mccl smddp'.split()),
@@ -145,6 +144,15 @@ def fits(value: Any, hint: Any) -> bool:
         return True
     origin, args = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
+        # A bare list beside others is one of these others.
+        bare = [
+            arg
+            for arg in args
+            if (get_origin(arg) or arg) in (list, tuple) and not get_args(arg)
+        ]
+        items = [a for a in args if a not in bare and a is not type(None)]
+        if bare and items and isinstance(value, (list, tuple)):
+            return all(any(fits(v, a) for a in items) for v in leaves(value))
         return any(fits(value, arg) for arg in args)
     if origin is Literal:
         return value in args
@@ -191,14 +199,18 @@ def in_words(hint: Any) -> str:
     return re.sub(r'\b(?:\w+\.)+(?=\w)', '', inspect.formatannotation(hint))
 
 
-def hint_of(default: Any) -> Any:
-    """What an argument without annotation is taken for, by its default."""
+def hint_of(name: str, default: Any) -> Any:
+    """What an argument without annotation is taken for.
+
+    By its name, or by its default.
+    """
     if isinstance(default, (bool, str)):
         return type(default)
-    if isinstance(default, Mapping):
+    if name.endswith(('_cfg', '_cfgs')) or isinstance(default, Mapping):
         return dict | list
     if is_number(default) or isinstance(default, (list, tuple)):
-        return float | list | tuple
+        found = set(map(is_number, leaves(default)))
+        return float | list | tuple if found == {True} else list | tuple
     return MISSING
 
 
@@ -267,16 +279,19 @@ def check_value(
     """
     name = field.rsplit('.', 1)[-1]
     owner_name = getattr(owner, '__name__', owner)
+    if type(value) is type(default) and type(value) in PLAIN[:-1]:
+        if value == default:
+            return  # whatever the annotation is
     hint = HINTS.get(f'{owner_name}.{name}', HINTS.get(name, hint))
     check_type(field, value, hint, default)
     if value is None:
         return
-    words = choices_of(owner, name)
-    check_words(field, value, words, name, default)
+    words, interval = choices_of(owner, name), range_of(owner_name, name)
+    check_words(field, value, set() if interval else words, name, default)
     if hint is not bool and not (
         isinstance(value, Mapping) and hint is not MISSING
     ):
-        check_numbers(field, value, range_of(owner_name, name), words)
+        check_numbers(field, value, interval, words)
 
 
 def check_type(field: str, value: Any, hint: Any, default: Any) -> None:
@@ -286,8 +301,10 @@ def check_type(field: str, value: Any, hint: Any, default: Any) -> None:
         return
     if value is None and name.endswith('_cfg') and default is not MISSING:
         return  # toolboxes leave Optional out
+    if value is None and isinstance(default, str):
+        refuse(field, value, 'must be given, or left out')
     if hint is MISSING or isinstance(hint, str):
-        hint = hint_of(default)
+        hint = hint_of(name, default)
     if not fits(value, hint):
         refuse(field, value, f'must be {in_words(hint)}')
     if value is None and hint is MISSING:
@@ -323,4 +340,5 @@ def check_numbers(
             limits = interval or ANY
             kind = 'an integer' if limits.startswith('int') else 'a number'
             within = limits.replace('int ', '')
+            within += f', or one of {sorted(words)}' if words else ''
             refuse(field, value, f'must be {kind} in {within}')
