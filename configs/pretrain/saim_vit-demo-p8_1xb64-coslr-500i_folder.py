@@ -21,6 +21,7 @@ train_dataloader = dict(
     ),
 )
 
+optim_wrapper = dict(type='BFloat16OptimWrapper')
 train_cfg = dict(_delete_=True, type='IterBasedTrainLoop', max_iters=500)
 param_scheduler = [
     dict(type='LinearLR', start_factor=0.01, by_epoch=False, begin=0, end=50),

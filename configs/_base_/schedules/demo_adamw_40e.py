@@ -1,6 +1,5 @@
 # The demo's: small models, few steps.
 optim_wrapper = dict(
-    type='BFloat16OptimWrapper',
     optimizer=dict(
         type='AdamW', lr=1e-3, betas=(0.9, 0.95), weight_decay=0.05
     ),
