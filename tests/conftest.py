@@ -1,3 +1,5 @@
+import os
+
 import pytest
 import torch
 from helpers import ROOT, TINY, tiles
@@ -5,6 +7,10 @@ from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
 import saim_mm  # noqa: F401  registers everything
+
+# As many threads as cores in each of several workers wait for each other.
+torch.set_num_threads(1)
+os.environ.setdefault('OMP_NUM_THREADS', '1')
 
 
 def pytest_addoption(parser):
