@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from mmengine.config import Config
 
 ROOT = Path(__file__).resolve().parents[1]
 DIGITS = ROOT / 'data/digits'
@@ -59,8 +60,9 @@ def run(title, log, script, *arguments):
     print(f'   {time.time() - start:.0f} s', flush=True)
 
 
-def train(title, work_dir, config, epochs, *options):
+def train(title, work_dir, config, *options):
     """Train, or go on; return the checkpoint and the logged scalars."""
+    epochs = Config.fromfile(ROOT / config).train_cfg.max_epochs
     checkpoint = work_dir / f'epoch_{epochs}.pth'
     if checkpoint.is_file():
         print(f'\n== {title}\n   is there: {checkpoint}')
@@ -110,7 +112,7 @@ def main():
         '--out',
         str(DIGITS),
     )
-    checkpoint, scalars = train('pre-training', out / 'pretrain', PRETRAIN, 40)
+    checkpoint, scalars = train('pre-training', out / 'pretrain', PRETRAIN)
     checkpoint = shutil.copy(checkpoint, out / 'saim.pth')
     run(
         'reconstruction',
@@ -133,7 +135,7 @@ def main():
         ('SAIM, fine-tuned', 'finetune', pretrained),
         ('from scratch', 'scratch', []),
     ):
-        _, scalars = train(title, out / name, CLASSIFY, 100, *options)
+        _, scalars = train(title, out / name, CLASSIFY, *options)
         accuracy[title] = [
             x['accuracy/top1'] for x in scalars if 'accuracy/top1' in x
         ][-1]

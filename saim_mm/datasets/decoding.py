@@ -23,6 +23,11 @@ COLORS = (2, 3, 6)  # RGB, a palette, YCbCr
 ALPHA = (1, 2)
 
 
+def in_words(channels: int, dtype: str) -> str:
+    """Channels and NumPy's name of their type, for messages."""
+    return f'{channels} channel{"s" if channels > 1 else ""} of {dtype}'
+
+
 @dataclass(frozen=True)
 class Kind:
     """What the pixels of a file are.
@@ -60,8 +65,7 @@ class Kind:
         )
 
     def __str__(self) -> str:
-        plural = 's' if self.channels > 1 else ''
-        return f'{self.channels} channel{plural} of {self.dtype}'
+        return in_words(self.channels, self.dtype)
 
 
 def read_kind(path: str | Path) -> Kind:

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ..utils.check import check_arg
-from .decoding import Kind, decode_any
+from .decoding import Kind, decode_any, in_words
 from .images import MEAN, STD, in_a_line, read_file, read_image
 
 #: How many images mean and deviation are measured of, at most.
@@ -60,10 +60,7 @@ class PixelFormat:
 
     def __str__(self) -> str:
         """What is said of it behind "images", nothing of RGB."""
-        if self.plain:
-            return ''
-        plural = 's' if self.channels > 1 else ''
-        return f', {self.channels} channel{plural} of {self.dtype}'
+        return '' if self.plain else f', {in_words(self.channels, self.dtype)}'
 
     @property
     def loading(self) -> dict[str, Any]:
@@ -132,11 +129,15 @@ class PixelFormat:
 RGB = PixelFormat()
 
 
-def pixel_format(cfg: Mapping) -> PixelFormat:
-    """What images are to the model of a config.
+def image_settings(cfg: Mapping) -> tuple[Mapping, Mapping]:
+    """Where a config says what its images are.
 
     Args:
         cfg: The whole config, of pre-training or of what follows it.
+
+    Returns:
+        Its ``LoadPixels``, empty if images are RGB; and its data preprocessor,
+        empty if it has none.
     """
     dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
     first = (dataset.get('pipeline') or [{}])[0]
@@ -147,6 +148,12 @@ def pixel_format(cfg: Mapping) -> PixelFormat:
         or cfg.get('data_preprocessor')
         or {}
     )
+    return first, preprocessor
+
+
+def pixel_format(cfg: Mapping) -> PixelFormat:
+    """What images are to the model of a config, see :func:`image_settings`."""
+    first, preprocessor = image_settings(cfg)
     return PixelFormat(
         first.get('channels', 3),
         first.get('dtype'),

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ...datasets.pixels import image_settings
 from .values import is_number, refuse
 
 
@@ -173,16 +174,12 @@ def check_sizes(cfg: Mapping) -> None:
 
 def check_channels(cfg: Mapping) -> None:
     """Refuse images of other channels than the model is for."""
-    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
-    first = (dataset.get('pipeline') or [None])[0]
-    if not isinstance(first, Mapping) or first.get('type') != 'LoadPixels':
+    first, preprocessor = image_settings(cfg)
+    if not first:
         return
-    model = cfg.get('model') or {}
-    preprocessor = (
-        model.get('data_preprocessor') or cfg.get('data_preprocessor') or {}
-    )
     channels = first.get('channels')
-    of_model = (model.get('backbone') or {}).get('in_channels', 3)
+    backbone = (cfg.get('model') or {}).get('backbone') or {}
+    of_model = backbone.get('in_channels', 3)
     place = 'train_dataloader.dataset.pipeline.0.channels'
     if of_model != channels:
         refuse(
