@@ -150,7 +150,8 @@ def test_equals_the_authors_numbers(golden, name):
     values = model.order((14, 14), noise, seen)
     theirs = case['permutation']
     if name not in ('attention', 'raster', 'zigzag'):
-        assert torch.equal(values, theirs)
+        # MKL rounds square roots otherwise on AMD's CPUs than on Intel's.
+        torch.testing.assert_close(values, theirs, rtol=2**-23, atol=0)
     torch.manual_seed(77)
     order = model.order.sample(2, (14, 14), 'cpu', seen=seen)
     steps = theirs.gather(1, order.indices).diff(dim=1)
