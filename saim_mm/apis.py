@@ -1,8 +1,10 @@
 """Models and features in a line of Python, without a config."""
 
 import warnings
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -72,6 +74,17 @@ def get_model(
     else:
         load_backbone_weights(model, pretrained)
     return model.eval()
+
+
+class Batch(NamedTuple):
+    """Of some images: what :meth:`FeatureExtractor.batches` gives."""
+
+    #: Of those that could be read.
+    names: list[str]
+    #: float32, on the CPU, a row for each; None if there is none.
+    features: Tensor | None
+    #: What could not be read, (name, reason) each.
+    skipped: list[tuple[str, str]]
 
 
 class FeatureExtractor:
@@ -186,6 +199,42 @@ class FeatureExtractor:
             ValueError: If ``out_type`` or ``layer`` does not exist, an input
                 is no image, or none of a folder is.
         """
+        images = list_images(inputs)
+        self.skipped = []
+        names, features = [], []
+        for part in self.batches(
+            images, out_type, layer, batch_size, readout, skip_unreadable
+        ):
+            names += part.names
+            self.skipped += part.skipped
+            if part.names:
+                features.append(part.features)
+        warn_of_skipped(self.skipped, len(images))
+        return (
+            (names, torch.cat(features))
+            if return_names
+            else torch.cat(features)
+        )
+
+    @torch.no_grad()
+    def batches(
+        self,
+        images: Iterable[tuple[str, Any, bool]],
+        out_type: str = 'cls_token',
+        layer: int = -1,
+        batch_size: int = 32,
+        readout: str | dict | nn.Module | None = None,
+        skip_unreadable: bool | None = None,
+    ) -> Iterator[Batch]:
+        """Extract features, a batch at a time.
+
+        Args:
+            images: As :func:`list_images` gives them.
+            out_type, layer, batch_size, readout, skip_unreadable: As above.
+
+        Raises:
+            ValueError: As above, but for a folder without readable images.
+        """
         check_arg(
             out_type in self.out_types,
             'out_type',
@@ -202,32 +251,24 @@ class FeatureExtractor:
         check_layer(vit, layer)
         if readout is not None:
             readout = build_readout(readout, vit.num_extra_tokens)
-        images = list_images(inputs)
-        self.skipped = []
-        names, features = [], []
-        for start in range(0, len(images), batch_size):
-            batch = []
-            for name, image, in_folder in images[start : start + batch_size]:
+        images = iter(images)
+        while some := list(islice(images, batch_size)):
+            names, skipped, batch = [], [], []
+            for name, image, in_folder in some:
                 try:
                     pixels = read_pixels(image, self.pixels)
                 except ValueError as error:
                     skip = skip_unreadable
                     if not (in_folder if skip is None else skip):
                         raise
-                    self.skipped.append((name, str(error)))
+                    skipped.append((name, str(error)))
                 else:
                     batch.append(self.pipeline(dict(img=pixels)))
                     names.append(name)
+            features = None
             if batch:
-                features.append(
-                    self._features(batch, out_type, layer, readout)
-                )
-        warn_of_skipped(self.skipped, len(images))
-        return (
-            (names, torch.cat(features))
-            if return_names
-            else torch.cat(features)
-        )
+                features = self._features(batch, out_type, layer, readout)
+            yield Batch(names, features, skipped)
 
     def _features(
         self,

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from mmengine.config import DictAction
 
-from .utils.check import end_with
+from .utils.check import check_arg, end_with
 from .utils.dependency import quietly
 
 
@@ -137,25 +137,66 @@ def finetune(folder: str, out: str, **arguments: Any) -> None:
     then('saim', 'predict', out, 'IMAGE')
 
 
+def say_skipped(skipped: list[tuple[str, str]]) -> None:
+    """Name what could not be read."""
+    from .datasets.images import in_a_line
+
+    for name, reason in skipped:
+        click.echo(f'skipped: {in_a_line(f"{name} ({reason})")}', err=True)
+
+
 @main.command()
 @click.argument('folder')
 @click.argument('images', nargs=-1, required=True)
 @click.option('--out', help='.csv or .json; else it is printed, as CSV')
-def predict(folder: str, images: tuple[str, ...], out: str | None) -> None:
-    """Say which class IMAGES are of, with a model of `saim finetune`."""
-    from .engine.run import CONFIG, checkpoint_of
-    from .evaluation.predict import classify
+@click.option('--pictures', help='a folder for pictures of what is found')
+@click.option(
+    '--score', default=0.3, show_default=True, help='least score of a box'
+)
+def predict(
+    folder: str,
+    images: tuple[str, ...],
+    out: str | None,
+    pictures: str | None,
+    score: float,
+) -> None:
+    """Say what is in IMAGES: classes, boxes, or shares of the pixels.
 
-    checkpoint = checkpoint_of(folder)
+    FOLDER is of a training: of a classifier (`saim finetune`), a detector or a
+    segmentation model (tools/train.py). Masks of detectors are in the .json,
+    maps of classes beside the pictures. Files that cannot be read are named
+    and skipped.
+    """
+    from .engine.run import training_of
+    from .evaluation.predict import predict as predict_images
+
+    check_arg(
+        out is None or out.endswith(('.csv', '.json')),
+        'out',
+        out,
+        'a name that ends in .csv or .json',
+    )
     with quietly():
-        rows = classify(Path(checkpoint).parent / CONFIG, checkpoint, images)
+        rows, skipped = predict_images(
+            *training_of(folder), images, pictures, score
+        )
+    say_skipped(skipped)
     if out and out.endswith('.json'):
         Path(out).write_text(json.dumps(rows, indent=1))
-        return
-    with click.open_file(out or '-', 'w') as file:
-        writer = csv.DictWriter(file, ['file', 'class', 'score'])
-        writer.writeheader()
-        writer.writerows(rows)
+    else:
+        heads = dict.fromkeys(['file', 'class', *(k for x in rows for k in x)])
+        heads.pop('mask', None)
+        with click.open_file(
+            out or '-', 'w', errors='surrogateescape'
+        ) as file:
+            writer = csv.DictWriter(file, heads, extrasaction='ignore')
+            writer.writeheader()
+            writer.writerows(rows)
+    for name in filter(None, (out, pictures)):
+        click.echo(f'wrote {name}', err=True)
+    if not pictures:
+        words = ('saim', 'predict', folder, *images, '--pictures', 'pictures')
+        then(*words)
 
 
 @main.command()
@@ -169,28 +210,58 @@ def predict(folder: str, images: tuple[str, ...], out: str | None) -> None:
     type=click.Choice(['cls_token', 'patch_mean']),
     help='mean of the patches (the default), or the class token',
 )
+@click.option(
+    '--neighbours',
+    type=int,
+    metavar='K',
+    help='also the K most alike of each, as a table and a picture of some',
+)
+@click.option(
+    '--duplicates',
+    type=float,
+    metavar='COSINE',
+    help='also groups of images as alike as this, such as 0.98',
+)
+@click.option('--sheet', is_flag=True, help='also a picture of all, by t-SNE')
 def embed(
     images: tuple[str, ...],
     out: str,
     init: str | None,
     model: str | None,
     readout: str,
+    **also: Any,
 ) -> None:
     """Write a feature vector for each of IMAGES: files, or folders.
 
-    Files that cannot be read are named and skipped.
+    Files that cannot be read are named and skipped. The same command again
+    goes on where it stopped. What else is asked for lies beside OUT.
     """
     from .engine.run import model_and_checkpoint
-    from .evaluation.embed import embed_images, save_features
+    from .evaluation.embed import checked_out, embed_images, files_of
+    from .evaluation.similarity import write_similar
 
-    with quietly():
-        names, features, skipped = embed_images(
-            images, *model_and_checkpoint(init, model), readout
+    checked_out(out)
+    given = model_and_checkpoint(init, model)
+    number = len(files_of(images))
+    with (
+        quietly(),
+        click.progressbar(
+            length=number, label=f'{number} images', file=sys.stderr
+        ) as bar,
+    ):
+        found, pixels = embed_images(
+            images, out, *given, readout, done=bar.update
         )
-    save_features(names, features, out)
-    for name, reason in skipped:
-        click.echo(f'skipped: {name} ({reason})', err=True)
-    click.echo(f'wrote {out}: {len(names)} x {features.shape[1]}', err=True)
+    say_skipped(found.skipped)
+    size = f'{len(found.names)} x {found.features.shape[1]}'
+    click.echo(f'wrote {out}: {size}', err=True)
+    for line in write_similar(found, pixels, out, **also):
+        click.echo(f'wrote {line}', err=True)
+    if not any(also.values()):
+        then(
+            *('saim', 'embed', *images, *(['--init', init] if init else [])),
+            *('--out', out, '--neighbours', '5', '--sheet'),
+        )
 
 
 @main.command()
@@ -211,13 +282,12 @@ def view(
     Without FOLDER: of a small model that comes with the package.
     """
     from .checkpoint.zoo import root
-    from .engine.run import CONFIG, checkpoint_of
+    from .engine.run import training_of
 
     script = root() / 'tools/visualization/web.py'
     words = ['--port', str(port)]
     if folder is not None:
-        checkpoint = checkpoint_of(folder)
-        config = Path(checkpoint).parent / CONFIG
+        config, checkpoint = training_of(folder)
         words += ['--config', str(config), '--checkpoint', checkpoint]
     if rgb:
         words += ['--rgb', *map(str, rgb)]

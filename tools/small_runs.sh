@@ -5,7 +5,8 @@
 # The data must be in data/; tools/dataset_converters/ make it. cifar10-gpu is a
 # larger one, for a GPU; the others take two CPU cores about an hour each. Runs
 # are in work_dirs/<study>, those of a SEED other than 0 in
-# work_dirs/<study>-<seed>. A stage whose checkpoint is there is not run again.
+# work_dirs/<study>-<seed>. A stage whose checkpoint is there is not run again,
+# one that was interrupted goes on.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 study=${1:-}
@@ -23,7 +24,7 @@ stage() {
         mkdir -p "$work_dir"
         echo "$name: see $work_dir/$name.log"
         python tools/train.py "configs/$config.py" \
-            --work-dir "$work_dir/$name" --cfg-options "randomness.seed=$seed" \
+            --work-dir "$work_dir/$name" --resume --cfg-options "randomness.seed=$seed" \
             "$@" >"$work_dir/$name.log" 2>&1
     fi
 }
@@ -95,7 +96,7 @@ camvid)
     results 'mIoU: [0-9.]+' finetune scratch linear linear-random
     ;;
 *)
-    sed -n 2,8p "$0" >&2
+    sed -n 2,9p "$0" >&2
     exit 2
     ;;
 esac

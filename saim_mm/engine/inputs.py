@@ -13,7 +13,7 @@ from ..datasets.pixels import (
     choose_format,
     pixel_format,
 )
-from .run import CONFIG
+from .run import CONFIG, config_of
 
 
 def choose_pixels(
@@ -38,9 +38,9 @@ def choose_pixels(
     """
     before = [Path(out).expanduser() / CONFIG]
     if checkpoint is not None:
-        before.append(Path(checkpoint).parent / CONFIG)
+        before.append(config_of(Path(checkpoint).parent))
     for config in before:
-        if config.is_file():
+        if config is not None and config.is_file():
             known = pixel_format(Config.fromfile(config))
             if channels in (None, known.channels):
                 check_kinds(folder.kinds, known)

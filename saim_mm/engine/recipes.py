@@ -28,7 +28,7 @@ from ..models.vit import SAIMViT
 from ..utils.check import check_arg
 from .checks.device import cpu_has_bfloat16
 from .inputs import choose_pixels
-from .run import CONFIG, checkpoint_of, run
+from .run import checkpoint_of, run, training_of
 
 #: Short names of networks -> SAIMViT's.
 ARCHS = {
@@ -226,16 +226,8 @@ def finetune_config(
         if not pixels.plain:
             backbone['in_channels'] = pixels.channels
     else:
-        checkpoint = checkpoint_of(init)
-        path = Path(checkpoint).parent
-        check_arg(
-            (path / CONFIG).is_file(),
-            'init',
-            str(init),
-            f'a folder that saim pretrain wrote, or a checkpoint beside its '
-            f'{CONFIG}; for other weights write a config (docs/recipes.md)',
-        )
-        backbone = Config.fromfile(path / CONFIG).model.backbone
+        config, checkpoint = training_of(init)
+        backbone = Config.fromfile(config).model.backbone
         theirs = backbone.get('in_channels', 3)
         check_arg(
             channels in (None, theirs),

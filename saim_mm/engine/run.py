@@ -23,6 +23,29 @@ from .runner import SAIMRunner
 CONFIG = 'config.py'
 
 
+def config_of(folder: str | Path) -> Path | None:
+    """The config of a training: what ``saim``, or MMEngine, wrote there.
+
+    Returns:
+        None if there is none.
+
+    Raises:
+        ValueError: If there are several.
+    """
+    path = Path(folder, CONFIG)
+    if path.is_file():
+        return path
+    others = sorted(Path(folder).glob('*.py'))
+    check_arg(
+        len(others) < 2,
+        'init',
+        str(folder),
+        'a folder with one config: this holds '
+        f'{", ".join(x.name for x in others[:3])}',
+    )
+    return others[0] if others else None
+
+
 def checkpoint_of(init: str | Path) -> str:
     """A checkpoint: a file, an address, or the last one of a training.
 
@@ -33,10 +56,11 @@ def checkpoint_of(init: str | Path) -> str:
     if '://' in str(init):
         return str(init)
     if path.is_dir() and not (path / REST).is_file():
-        if not (path / CONFIG).is_file():
+        if config_of(path) is None:
             raise FileNotFoundError(
-                f'init={str(init)!r}: must be a folder that saim pretrain or '
-                f'saim finetune wrote, with {CONFIG} in it, or a checkpoint'
+                f'init={str(init)!r}: must be the folder of a training, with '
+                f'{CONFIG} or the config of tools/train.py in it, or a '
+                'checkpoint'
             )
         found = find_checkpoints(path)
         if not found:
@@ -51,6 +75,27 @@ def checkpoint_of(init: str | Path) -> str:
             'or the folder of a training'
         )
     return str(path.resolve())
+
+
+def training_of(init: str | Path) -> tuple[Path, str]:
+    """The config of a training and its last checkpoint, or a given one.
+
+    Raises:
+        FileNotFoundError: If there is no such folder or checkpoint.
+        ValueError: If no config is beside the checkpoint.
+    """
+    checkpoint = checkpoint_of(init)
+    config = None
+    if '://' not in checkpoint:
+        config = config_of(Path(checkpoint).parent)
+    check_arg(
+        config is not None,
+        'init',
+        str(init),
+        'the folder of a training, or a checkpoint beside the config that '
+        'says which model it is of',
+    )
+    return config, checkpoint
 
 
 def model_and_checkpoint(
@@ -80,12 +125,12 @@ def model_and_checkpoint(
     if '://' in checkpoint:
         path = root() / 'configs/pretrain' / f'{checkpoint.split("/")[-1]}.py'
     else:
-        path = Path(checkpoint).parent / CONFIG
+        path = config_of(Path(checkpoint).parent)
     check_arg(
-        path.is_file(),
+        path is not None and path.is_file(),
         'model',
         model,
-        f'given with init={str(init)!r}: beside it is no {CONFIG} that says '
+        f'given with init={str(init)!r}: beside it is no config that says '
         'which model it is of',
     )
     return str(path), checkpoint

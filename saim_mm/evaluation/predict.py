@@ -1,52 +1,203 @@
-"""What a trained classifier says of images."""
+"""What a trained model says of images: classes, boxes, masks, maps."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmengine.device import get_device
 from mmpretrain.apis import get_model
+from mmpretrain.visualization import UniversalVisualizer
+from PIL import Image
 
 from ..checkpoint.heads import fit_heads
-from ..datasets.pixels import pixel_format, read_pixels
+from ..datasets.pixels import PixelFormat, pixel_format, read_pixels
+from ..utils.check import check_arg
+from ..utils.dependency import require
+from ..visualization.figures import to_array
 from .embed import files_of
 
 #: Images at a time.
 BATCH = 32
 
 
-def classify(
+class Found(NamedTuple):
+    """What is said of one image.
+
+    Attributes:
+        rows: A class; each box; or each class of a map.
+        picture: RGB, uint8, (height, width, 3): the image with these drawn in.
+        labels: The class of each pixel, uint8, (height, width); None if it is
+            no segmentation.
+    """
+
+    rows: list[dict[str, Any]]
+    picture: np.ndarray | None = None
+    labels: np.ndarray | None = None
+
+
+#: Says something of files that can be read, and draws it if asked to.
+Predictor = Callable[[Sequence[str], bool], Iterator[Found]]
+
+
+def predict(
     config: str | Path,
     checkpoint: str | Path,
     paths: Iterable[str | Path],
-) -> list[dict[str, str | float]]:
-    """Classify images.
+    pictures: str | Path | None = None,
+    score: float = 0.3,
+) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+    """Say what a classifier, a detector or a segmentation model finds.
 
     Args:
-        config: Of an ``ImageClassifier``.
-        checkpoint: Its weights.
+        config: Of the model.
+        checkpoint: All of its weights.
         paths: Files, or folders, which are searched with their sub-folders.
+        pictures: A folder for pictures with what was found, as
+            ``<name>.jpg``, and for maps of classes, ``<name>_labels.png``, in
+            the sub-folders that the images are in. None: nothing is drawn.
+        score: Least score of a box.
 
     Returns:
-        For each image ``file``, ``class`` and ``score``, its probability.
+        Rows with ``file``, ``class`` and, of a classifier, ``score``, its
+        probability; of a detector, a row for each box, ``score``, ``x1``,
+        ``y1``, ``x2``, ``y2`` in pixels and, if it finds masks, ``mask``,
+        COCO's run lengths; of a segmentation, for each class of the image,
+        ``share`` of the pixels. And the files that cannot be read, with the
+        reason.
 
     Raises:
         FileNotFoundError: If a path is not there.
         ValueError: If the config is of another task, the checkpoint has not
-            its weights, or an image cannot be read.
+            its weights, or no image can be read.
     """
+    check_arg(0 <= score <= 1, 'score', score, 'from 0 to 1')
+    files = [str(file) for file in files_of(paths)]
+    names = None
+    if pictures is not None:
+        names = picture_names(paths, files, Path(pictures).expanduser())
     cfg = Config.fromfile(config)
-    if cfg.model.type != 'ImageClassifier':
-        raise ValueError(
-            f'{config}: must be of an ImageClassifier (saim finetune writes '
-            f'such), and is of a {cfg.model.type}; of detectors and '
-            'segmentation tools/visualization/predictions.py draws pictures'
+    ask = predictor(cfg, config, checkpoint, score)
+    pixels = pixel_format(cfg)
+    rows, skipped = [], []
+    for start in range(0, len(files), BATCH):
+        readable = []
+        for file in files[start : start + BATCH]:
+            try:
+                read_pixels(file, pixels)
+            except ValueError as error:
+                skipped.append((file, str(error)))
+            else:
+                readable.append(file)
+        for file, found in zip(readable, ask(readable, names is not None)):
+            rows += [{'file': file, **row} for row in found.rows]
+            if names is not None:
+                save(found, names[file])
+    check_arg(
+        len(skipped) < len(files),
+        'images',
+        [name for name, _ in skipped[:3]],
+        'images that can be read; none of them can '
+        f'({skipped[0][1] if skipped else ""})',
+    )
+    return rows, skipped
+
+
+def picture_names(
+    paths: Iterable[str | Path], files: Sequence[str], folder: Path
+) -> dict[str, Path]:
+    """Where the picture of each file goes.
+
+    Raises:
+        ValueError: If that is where an image is, or another picture goes.
+    """
+    roots = [Path(x).expanduser() for x in paths]
+    roots = [path for path in roots if path.is_dir()]
+    taken = {Path(file).absolute() for file in files}
+    names = {}
+    for file in files:
+        root = next((x for x in roots if Path(file).is_relative_to(x)), None)
+        name = Path(file).relative_to(root) if root else Path(file).name
+        names[file] = folder / Path(name).with_suffix('.jpg')
+        check_arg(
+            names[file].absolute() not in taken,
+            'pictures',
+            str(folder),
+            f'another folder, or of fewer images: {names[file]}, for {file}, '
+            'is an image itself, or the picture of another',
         )
-    files = [str(path) for path in files_of(paths)]
+        taken.add(names[file].absolute())
+    return names
+
+
+def save(found: Found, path: Path) -> None:
+    """Write the picture of an image, and the map."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(found.picture).save(path, quality=95)
+    if found.labels is not None:
+        labels = path.with_name(f'{path.stem}_labels.png')
+        Image.fromarray(found.labels).save(labels)
+
+
+def predictor(
+    cfg: Config, config: str | Path, checkpoint: str | Path, score: float
+) -> Predictor:
+    """A model that says something of images.
+
+    Args:
+        cfg: Changed: gets the numbers of classes that the checkpoint has.
+        config: Its file, for errors.
+        score: Least score of a box.
+    """
+    if cfg.model.type == 'ImageClassifier':
+        return classifier(cfg, checkpoint)
+    scope = cfg.get('default_scope')
+    if scope not in ('mmdet', 'mmseg'):
+        raise ValueError(
+            f'{config}: must be of a classifier, a detector or a segmentation '
+            f'model, and is of a {cfg.model.type}; saim view shows what '
+            'pre-training has learned'
+        )
+    model = inferencer(cfg, checkpoint, show_progress=False)
+    return detector(model, score) if scope == 'mmdet' else segmenter(model)
+
+
+def inferencer(
+    cfg: Config,
+    checkpoint: str | Path,
+    device: str | None = None,
+    **arguments: Any,
+) -> Any:
+    """The toolbox's own, mmdet's or mmseg's, by ``default_scope``.
+
+    Args:
+        cfg: Changed: gets the numbers of classes that the checkpoint has.
+        **arguments: Of the inferencer.
+
+    Raises:
+        ImportError: Without the toolbox.
+        ValueError: If the checkpoint has not the model's weights.
+    """
+    fit_heads(cfg, checkpoint)
+    device = device or get_device()
+    if cfg.default_scope == 'mmdet':
+        require('mmdet.apis', 'a detector')
+        from mmdet.apis import DetInferencer
+
+        return DetInferencer(cfg, str(checkpoint), device, **arguments)
+    require('mmseg.apis', 'a segmentation model')
+    from mmseg.apis import MMSegInferencer
+
+    return MMSegInferencer(cfg, str(checkpoint), device=device, **arguments)
+
+
+def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:
+    """The class of each image."""
     cfg.model.backbone.init_cfg = None  # the checkpoint has all weights
     fit_heads(cfg, checkpoint)
     model = get_model(cfg, str(checkpoint), device=get_device()).eval()
@@ -54,14 +205,6 @@ def classify(
     # that names the file.
     pipeline = Compose(cfg.test_dataloader.dataset.pipeline[1:])
     pixels = pixel_format(cfg)
-    results = []
-    for start in range(0, len(files), BATCH):
-        images = [
-            pipeline(dict(img=read_pixels(file, pixels)))
-            for file in files[start : start + BATCH]
-        ]
-        with torch.no_grad():
-            results += model.test_step(default_collate(images))
     for meta in (
         cfg.val_dataloader.dataset.get('metainfo'),
         getattr(model, '_dataset_meta', None),
@@ -69,12 +212,93 @@ def classify(
         classes = (meta or {}).get('classes')
         if classes:
             break
-    labels = [int(result.pred_label) for result in results]
-    return [
-        {
-            'file': file,
-            'class': classes[label] if classes else str(label),
-            'score': round(float(result.pred_score.max()), 4),
-        }
-        for file, label, result in zip(files, labels, results)
-    ]
+    visualizer = UniversalVisualizer(name='saim predict')
+
+    def ask(files: Sequence[str], draw: bool) -> Iterator[Found]:
+        images = [read_pixels(file, pixels) for file in files]
+        if not images:
+            return
+        with torch.no_grad():
+            results = model.test_step(
+                default_collate([pipeline(dict(img=x)) for x in images])
+            )
+        for image, result in zip(images, results):
+            label = int(result.pred_label)
+            row = {
+                'class': classes[label] if classes else str(label),
+                'score': round(float(result.pred_score.max()), 4),
+            }
+            picture = None
+            if draw:
+                picture = visualizer.visualize_cls(
+                    to_picture(image, pixels),
+                    result,
+                    classes,
+                    draw_gt=False,
+                    # Words want room.
+                    resize=max(224, min(image.shape[:2])),
+                )
+            yield Found([row], picture)
+
+    return ask
+
+
+def to_picture(image: np.ndarray, pixels: PixelFormat) -> np.ndarray:
+    """Pixels as they are read, as RGB, uint8, (height, width, 3)."""
+    if pixels.plain:
+        return np.ascontiguousarray(image[..., ::-1])
+    planes = torch.from_numpy(image).permute(2, 0, 1).float()
+    return to_array(pixels.to_rgb(planes))
+
+
+def detector(model: Any, least: float) -> Predictor:
+    """The boxes of each image, and masks if it finds them.
+
+    Args:
+        model: mmdet's inferencer.
+        least: Least score of a box.
+    """
+    classes = model.model.dataset_meta['classes']
+
+    def ask(files: Sequence[str], draw: bool) -> Iterator[Found]:
+        for file in files:
+            found = model(file, return_vis=draw, pred_score_thr=least)
+            [boxes] = found['predictions']
+            masks = boxes.get('masks') or [None] * len(boxes['labels'])
+            rows = []
+            for label, score, corners, mask in zip(
+                boxes['labels'], boxes['scores'], boxes['bboxes'], masks
+            ):
+                if score < least:
+                    continue
+                row = {'class': classes[label], 'score': round(score, 4)}
+                row |= zip(
+                    ('x1', 'y1', 'x2', 'y2'), (round(x, 1) for x in corners)
+                )
+                rows.append(row if mask is None else {**row, 'mask': mask})
+            yield Found(rows, found['visualization'][0] if draw else None)
+
+    return ask
+
+
+def segmenter(model: Any) -> Predictor:
+    """The class of each pixel.
+
+    Args:
+        model: mmseg's inferencer.
+    """
+    classes = model.model.dataset_meta['classes']
+
+    def ask(files: Sequence[str], draw: bool) -> Iterator[Found]:
+        for file in files:
+            found = model(file, return_vis=draw)
+            labels = found['predictions'].astype(np.uint8)
+            number = np.bincount(labels.ravel(), minlength=len(classes))
+            rows = [
+                {'class': name, 'share': round(n / labels.size, 4)}
+                for name, n in zip(classes, number.tolist())
+                if n
+            ]
+            yield Found(rows, found['visualization'] if draw else None, labels)
+
+    return ask

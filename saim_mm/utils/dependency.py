@@ -7,6 +7,7 @@ import logging
 import sys
 import warnings
 from collections.abc import Iterator
+from typing import TextIO
 
 INSTALL = {
     'mmengine': "pip install 'saim_mm[onedl]'",
@@ -15,18 +16,24 @@ INSTALL = {
     'mmdet': "pip install 'saim_mm[onedl,detection]'",
     'mmseg': "pip install 'saim_mm[onedl,segmentation]'",
     'gradio': "pip install 'saim_mm[web]'",
+    'sklearn': "pip install 'saim_mm[demo]'",
     'tifffile': "pip install 'saim_mm[tiff]'",
 }
 
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Keep off standard output what the toolboxes say when imported.
+    """Keep off standard output what the toolboxes say.
 
     Whatever they print (of operators that are not compiled, of data sets of
-    others) goes to Python's log, at level DEBUG.
+    others) goes to Python's log, at level DEBUG; of what they log to standard
+    output only errors are shown, on standard error.
     """
     said = io.StringIO()
+    before = [(x, x.level) for x in handlers(sys.stdout)]
+    for handler, level in before:
+        handler.setStream(sys.stderr)
+        handler.setLevel(max(level, logging.ERROR))
     try:
         with contextlib.redirect_stdout(said), warnings.catch_warnings():
             warnings.filterwarnings('ignore', 'Fail to import')
@@ -35,13 +42,24 @@ def quietly() -> Iterator[None]:
         for line in said.getvalue().splitlines():
             logging.getLogger('saim_mm').debug(line)
         # MMEngine's logger took hold of what was standard output.
-        module = sys.modules.get('mmengine.logging')
-        for logger in (
-            module.MMLogger._instance_dict.values() if module else ()
-        ):
-            for handler in logger.handlers:
-                if getattr(handler, 'stream', None) is said:
-                    handler.setStream(sys.stdout)
+        for handler in handlers(said):
+            handler.setStream(sys.stdout)
+        for handler, level in before:
+            handler.setStream(sys.stdout)
+            handler.setLevel(level)
+
+
+def handlers(stream: TextIO) -> list[logging.StreamHandler]:
+    """Those of MMEngine's loggers that write to a stream."""
+    module = sys.modules.get('mmengine.logging')
+    if module is None:
+        return []
+    return [
+        handler
+        for logger in module.MMLogger._instance_dict.values()
+        for handler in logger.handlers
+        if getattr(handler, 'stream', None) is stream
+    ]
 
 
 def require(module: str, needed_by: str) -> None:

@@ -15,6 +15,7 @@ from ..utils.check import check_arg
 def draw_columns(
     columns: Mapping[str, Sequence[np.ndarray]],
     colours: Mapping[str, Sequence[int]] | None = None,
+    width: float = 3,
 ) -> Figure:
     """Draw pictures in columns, each under its title.
 
@@ -22,9 +23,10 @@ def draw_columns(
         columns: Title -> pictures, RGB, uint8, (height, width, 3); as many in
             every column, a row for each.
         colours: Class -> RGB, 0 to 255: what a legend under the pictures says.
+        width: Of a column, in inches.
 
     Returns:
-        Three inches a column; a row is as high as its first picture.
+        The figure; a row is as high as its first picture.
 
     Raises:
         ValueError: If there is no picture, or a column has more than others.
@@ -39,12 +41,15 @@ def draw_columns(
     )
     rows = list(zip(*columns.values()))
     ratios = [row[0].shape[0] / row[0].shape[1] for row in rows]
-    titles = [textwrap.fill(title, 36) for title in columns]
+    titles = [textwrap.fill(title, int(12 * width)) for title in columns]
     in_a_line = 2 * len(columns)  # classes of the legend
     lines = -(-len(colours or ()) // in_a_line)
     lines += max(title.count('\n') for title in titles)
     figure = Figure(
-        figsize=(3 * len(columns), 3 * sum(ratios) + 0.5 + 0.25 * lines),
+        figsize=(
+            width * len(columns),
+            width * sum(ratios) + 0.5 + 0.25 * lines,
+        ),
         layout='constrained',
     )
     axes = figure.subplots(

@@ -220,10 +220,17 @@ def test_what_follows(trained, tmp_path):
     assert pixel_format(tuned) == pixel_format(Config.fromfile(out / CONFIG))
     code, output = saim('predict', tmp_path / 'tuned', folder / 'a')
     assert code == 0, output
-    rows = [x for x in output.splitlines() if str(folder) in x]
+    rows = [x for x in output.splitlines() if x.startswith(str(folder))]
     assert len(rows) == 5
-    code, output = saim('predict', tmp_path / 'tuned', images)
-    assert code == 1 and 'broken.png: must be' in output.splitlines()[-1]
+    code, output = saim(
+        *('predict', tmp_path / 'tuned', images, '--out', tmp_path / 'x.csv'),
+        *('--pictures', tmp_path / 'pictures'),
+    )
+    assert code == 0 and 'broken.png: must be' in output, output
+    drawn = list((tmp_path / 'pictures').rglob('*.jpg'))
+    rows = (tmp_path / 'x.csv').read_text().splitlines()[1:]
+    assert len(drawn) == len(rows) > 1
+    assert all(np.asarray(Image.open(x)).std() > 5 for x in drawn)
     code, output = saim(
         *('finetune', folder, '--init', out, '--out', tmp_path / 'other'),
         *('--channels', 3, *arguments),

@@ -76,7 +76,9 @@ def test_the_four_lines(door, classes):
     assert features['features'].shape == (24, 96)
     assert len(set(features['names'])) == 24
     assert np.isfinite(features['features']).all()
-    [row] = csv.DictReader(outputs['predict'].splitlines())
+    *table, line = outputs['predict'].splitlines()
+    assert line.startswith('next: saim predict classifier photo.jpg ')
+    [row] = csv.DictReader(table)
     assert row['file'] == 'photo.jpg' and row['class'] in ('bright', 'dark')
     assert 0.5 <= float(row['score']) <= 1
     val = (folder / 'classifier/val.txt').read_text().splitlines()
@@ -144,7 +146,8 @@ def test_other_formats_and_broken_files(door, classes, tmp_path):
         )
         assert code == 0, output
         assert 'skipped: ' in output and 'broken.jpg' in output
-        assert output.splitlines()[-1] == f'wrote {name}: 1 x 96'
+        assert f'wrote {name}: 1 x 96' in output.splitlines()
+        assert output.splitlines()[-1].startswith('next: saim embed ')
     expected = np.load(tmp_path / 'f.npz')['features']
     with safe_open(tmp_path / 'f.safetensors', 'np') as file:
         assert np.array_equal(file.get_tensor('features'), expected)
@@ -153,19 +156,67 @@ def test_other_formats_and_broken_files(door, classes, tmp_path):
     np.testing.assert_allclose(
         [float(x) for x in row[1:]], expected[0], rtol=1e-6
     )
+    assert not list(tmp_path.glob('*.parts'))
     code, output = saim(
-        *(
-            'predict',
-            folder / 'classifier',
-            images / 'deep',
-            '--out',
-            'p.json',
-        ),
+        *('predict', folder / 'classifier', images, '--out', 'p.json'),
+        *('--pictures', 'pictures'),
         folder=tmp_path,
     )
     assert code == 0, output
+    assert 'skipped: ' in output and 'broken.jpg' in output
     [found] = json.loads((tmp_path / 'p.json').read_text())
     assert found['file'].endswith('a.png')
+    with Image.open(tmp_path / 'pictures/deep/a.jpg') as picture:
+        assert min(picture.size) == 224
+
+
+def test_which_images_are_alike(door, classes, tmp_path):
+    folder, _ = door
+    images = tmp_path / 'images'
+    images.mkdir()
+    for path in classes.glob('dark/*.png'):
+        (images / path.name).symlink_to(path)
+    (images / 'again.png').symlink_to(classes / 'dark/00.png')
+    code, output = saim(
+        *('embed', images, '--init', folder / 'run', '--out', 'f.npz'),
+        *('--neighbours', '2', '--duplicates', '0.99999', '--sheet'),
+        folder=tmp_path,
+    )
+    assert code == 0, output
+    rows = list(csv.DictReader(open(tmp_path / 'f.neighbours.csv')))
+    first = {x['file']: x['neighbour'] for x in rows if x['rank'] == '1'}
+    assert len(rows) == 2 * len(first) == 26
+    same = [str(images / x) for x in ('00.png', 'again.png')]
+    assert [first[x] for x in same] == same[::-1]
+    rows = list(csv.DictReader(open(tmp_path / 'f.duplicates.csv')))
+    assert [(x['group'], x['file']) for x in rows] == [('0', x) for x in same]
+    assert 'f.duplicates.csv: 1 groups, 1 images more' in output
+    for name in ('f.neighbours.jpg', 'f.tsne.jpg'):
+        with Image.open(tmp_path / name) as picture:
+            assert min(picture.size) > 200
+    assert 'f.tsne.jpg: 13 images' in output
+
+
+def test_nothing_of_ours_on_standard_output(door, classes, tmp_path):
+    """A pipe gets the table, and no log."""
+    folder, _ = door
+    for words in (
+        ('embed', classes, '--init', folder / 'run', '--out', 'f.csv'),
+        ('predict', folder / 'classifier', classes / 'dark/00.png'),
+    ):
+        done = subprocess.run(
+            [*map(str, (*SAIM, *words))],
+            cwd=tmp_path,
+            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        lines = done.stdout.splitlines()
+        if words[0] == 'embed':
+            assert not lines
+        else:
+            assert lines[0] == 'file,class,score' and len(lines) == 2
 
 
 @pytest.mark.parametrize(
@@ -192,10 +243,19 @@ def test_other_formats_and_broken_files(door, classes, tmp_path):
         ('finetune IMAGES/dark --out x', 'two or more classes'),
         (
             'finetune IMAGES --out x --init empty',
-            "init='empty': must be a folder that",
+            "init='empty': must be the folder of a training",
         ),
         ('embed gone --out f.npz', "images='gone': no such file"),
         ('embed IMAGES --out f.txt', "out='f.txt': must be a name in"),
+        (
+            'embed IMAGES --out f.npz --neighbours 24',
+            'neighbours=24: must be from 1 to 23: there are 24 images',
+        ),
+        (
+            'embed IMAGES --out f.npz --duplicates 98',
+            'duplicates=98.0: must be a cosine similarity above 0',
+        ),
+        ('predict empty photo.jpg --out f.txt', "out='f.txt': must be a name"),
         ('predict empty photo.jpg', "init='empty'"),
     ],
 )

@@ -10,6 +10,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import sys
 from functools import cached_property
 from pathlib import Path
 
@@ -17,7 +18,7 @@ import mmpretrain
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, SERVER, TINY, be_script, in_process, tiles
+from helpers import ROOT, SERVER, TINY, be_script, call, in_process, tiles
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
@@ -666,6 +667,63 @@ def test_mmseg_inferencers(segmentor):
     for given in (image, np.asarray(Image.open(image))[..., ::-1]):
         again = inference_model(model, given).pred_sem_seg.data[0]
         assert np.array_equal(again.numpy(), found)
+
+
+@pytest.mark.parametrize('trained', ['mmdet', 'mmseg'], indirect=True)
+def test_saim_predict(trained, tmp_path):
+    """The same command as for classes; without the data, too."""
+    detects = trained.toolbox == 'mmdet'
+    data = trained.data / ('val' if detects else 'images/val')
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    # As a work_dir of tools/train.py: the config has a name of its own.
+    shutil.copy(trained.elsewhere, folder / 'of_mine.py')
+    shutil.copy(trained.checkpoint, folder / 'epoch_1.pth')
+    images = tmp_path / 'images'
+    shutil.copytree(data, images / 'deep', ignore=lambda *_: ['annotations'])
+    (images / 'broken.jpg').write_bytes(b'no image')
+    saim = (sys.executable, '-m', 'saim_mm.cli', 'predict', folder)
+    out, pictures = tmp_path / 'found.json', tmp_path / 'pictures'
+    code, output = call(
+        *(*saim, images, '--out', out, '--pictures', pictures),
+        *('--score', '0'),
+    )
+    assert code == 0, output
+    assert output.count('skipped: ') == 1 and 'broken.jpg' in output
+    rows = json.loads(out.read_text())
+    files = sorted(str(x) for x in images.glob('deep/*.*g'))
+    assert len(files) == 4
+    for file in files:
+        found = [x for x in rows if x['file'] == file]
+        image = Image.open(file)
+        name = f'{Path(file).stem}'
+        drawn = pictures / 'deep' / f'{name}.jpg'
+        assert Image.open(drawn).size == image.size
+        if detects:
+            assert found and all(
+                0 <= x['x1'] <= x['x2'] <= image.width
+                and 0 <= x['y1'] <= x['y2'] <= image.height
+                and x['mask']['size'] == [image.height, image.width]
+                for x in found
+            )
+        else:
+            labels = np.asarray(
+                Image.open(pictures / 'deep' / f'{name}_labels.png')
+            )
+            assert labels.shape == image.size[::-1]
+            shares = np.unique(labels, return_counts=True)[1] / labels.size
+            assert [x['share'] for x in found] == pytest.approx(
+                shares.tolist(), abs=1e-4
+            )
+    if detects:  # by default not what is hardly found
+        code, output = call(*saim, images / 'deep')
+        assert code == 0, output
+        assert output.splitlines()[0].startswith('file,class')
+    # Another's picture, or an image, is not written over.
+    code, output = call(*saim, images, files[0], '--pictures', pictures)
+    assert code == 1
+    assert 'error: pictures=' in output.splitlines()[-1]
+    assert 'the picture of another' in output
 
 
 @pytest.mark.parametrize('trained', ['mmdet', 'mmseg'], indirect=True)

@@ -7,9 +7,9 @@ torchvision downloads the archive (170 MB) to OUT/archive, or finds it there.
 """
 
 import argparse
-from collections import Counter
 from pathlib import Path
 
+from common import write_classes
 from torchvision.datasets import CIFAR10
 
 
@@ -25,14 +25,7 @@ def main():
         dataset = CIFAR10(
             out / 'archive', train=part == 'train', download=True
         )
-        number = Counter()
-        for image, label in dataset:
-            name = dataset.classes[label]
-            path = out / part / name / f'{number[name]:04d}.png'
-            path.parent.mkdir(parents=True, exist_ok=True)
-            image.save(path)
-            number[name] += 1
-        print(f'wrote {len(dataset)} images to {out / part}')
+        write_classes(dataset, out / part)
 
 
 if __name__ == '__main__':
