@@ -17,9 +17,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 from safetensors.torch import save
 
-from ..apis import Batch, FeatureExtractor
+from ..apis import Batch, FeatureExtractor, list_images
 from ..checkpoint.atomic import atomic_write
-from ..datasets.images import find_images, in_a_line
+from ..datasets.images import in_a_line
 from ..datasets.pixels import PixelFormat
 from ..utils.check import check_arg
 
@@ -33,7 +33,7 @@ def files_of(paths: Iterable[str | Path]) -> list[Path]:
 
     Raises:
         FileNotFoundError: If one is not there.
-        ValueError: If there is none.
+        ValueError: If there is none, or none in a folder.
     """
     paths = [Path(path).expanduser() for path in paths]
     for path in paths:
@@ -41,18 +41,7 @@ def files_of(paths: Iterable[str | Path]) -> list[Path]:
             raise FileNotFoundError(
                 f'images={str(path)!r}: no such file or folder'
             )
-    files = [
-        file
-        for path in paths
-        for file in (find_images(path) if path.is_dir() else [path])
-    ]
-    check_arg(
-        len(files) > 0,
-        'images',
-        [str(path) for path in paths],
-        'images, or folders with images in them',
-    )
-    return files
+    return [Path(path) for _, path, _ in list_images(paths)]
 
 
 def embed_images(
@@ -149,13 +138,13 @@ def stamp(settings: str, files: Iterable[Path]) -> str:
     """Of the features of files: another if a file or a setting changes."""
     digest = hashlib.sha256(settings.encode())
     for file in files:
-        path = file.absolute()
+        about = [str(file), str(file.absolute())]  # and under which name
         try:
-            state = path.stat()
-            about = (state.st_size, state.st_mtime_ns)
+            state = file.stat()
+            about += [state.st_size, state.st_mtime_ns]
         except OSError:  # which reading it will say
-            about = None
-        digest.update(repr((str(path), about)).encode())
+            pass
+        digest.update(repr(about).encode())
     return digest.hexdigest()
 
 

@@ -32,8 +32,8 @@ class Found(NamedTuple):
     Attributes:
         rows: A class; each box; or each class of a map.
         picture: RGB, uint8, (height, width, 3): the image with these drawn in.
-        labels: The class of each pixel, uint8, (height, width); None if it is
-            no segmentation.
+        labels: The class of each pixel, uint8 (uint16 of more than 256
+            classes), (height, width); None if it is no segmentation.
     """
 
     rows: list[dict[str, Any]]
@@ -41,8 +41,10 @@ class Found(NamedTuple):
     labels: np.ndarray | None = None
 
 
-#: Says something of files that can be read, and draws it if asked to.
-Predictor = Callable[[Sequence[str], bool], Iterator[Found]]
+#: Files and their pixels, as :func:`read_pixels` gives them.
+Images = Sequence[tuple[str, np.ndarray]]
+#: Says something of images, and draws it if asked to.
+Predictor = Callable[[Images, bool], Iterator[Found]]
 
 
 def predict(
@@ -86,15 +88,13 @@ def predict(
     pixels = pixel_format(cfg)
     rows, skipped = [], []
     for start in range(0, len(files), BATCH):
-        readable = []
+        images = []
         for file in files[start : start + BATCH]:
             try:
-                read_pixels(file, pixels)
+                images.append((file, read_pixels(file, pixels)))
             except ValueError as error:
                 skipped.append((file, str(error)))
-            else:
-                readable.append(file)
-        for file, found in zip(readable, ask(readable, names is not None)):
+        for (file, _), found in zip(images, ask(images, names is not None)):
             rows += [{'file': file, **row} for row in found.rows]
             if names is not None:
                 save(found, names[file])
@@ -201,8 +201,7 @@ def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:
     cfg.model.backbone.init_cfg = None  # the checkpoint has all weights
     fit_heads(cfg, checkpoint)
     model = get_model(cfg, str(checkpoint), device=get_device()).eval()
-    # All but the first, which loads the image: what it cannot read is an error
-    # that names the file.
+    # All but the first, which loads the image.
     pipeline = Compose(cfg.test_dataloader.dataset.pipeline[1:])
     pixels = pixel_format(cfg)
     for meta in (
@@ -214,15 +213,14 @@ def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:
             break
     visualizer = UniversalVisualizer(name='saim predict')
 
-    def ask(files: Sequence[str], draw: bool) -> Iterator[Found]:
-        images = [read_pixels(file, pixels) for file in files]
+    def ask(images: Images, draw: bool) -> Iterator[Found]:
         if not images:
             return
         with torch.no_grad():
             results = model.test_step(
-                default_collate([pipeline(dict(img=x)) for x in images])
+                default_collate([pipeline(dict(img=x)) for _, x in images])
             )
-        for image, result in zip(images, results):
+        for (_, image), result in zip(images, results):
             label = int(result.pred_label)
             row = {
                 'class': classes[label] if classes else str(label),
@@ -260,8 +258,8 @@ def detector(model: Any, least: float) -> Predictor:
     """
     classes = model.model.dataset_meta['classes']
 
-    def ask(files: Sequence[str], draw: bool) -> Iterator[Found]:
-        for file in files:
+    def ask(images: Images, draw: bool) -> Iterator[Found]:
+        for file, _ in images:
             found = model(file, return_vis=draw, pred_score_thr=least)
             [boxes] = found['predictions']
             masks = boxes.get('masks') or [None] * len(boxes['labels'])
@@ -288,11 +286,12 @@ def segmenter(model: Any) -> Predictor:
         model: mmseg's inferencer.
     """
     classes = model.model.dataset_meta['classes']
+    depth = np.uint8 if len(classes) <= 256 else np.uint16
 
-    def ask(files: Sequence[str], draw: bool) -> Iterator[Found]:
-        for file in files:
+    def ask(images: Images, draw: bool) -> Iterator[Found]:
+        for file, _ in images:
             found = model(file, return_vis=draw)
-            labels = found['predictions'].astype(np.uint8)
+            labels = found['predictions'].astype(depth)
             number = np.bincount(labels.ravel(), minlength=len(classes))
             rows = [
                 {'class': name, 'share': round(n / labels.size, 4)}

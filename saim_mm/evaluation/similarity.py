@@ -31,8 +31,14 @@ def directions(features: Tensor) -> Tensor:
 
     Args:
         features: float32, (N, C).
+
+    Returns:
+        float32, (N, C + 1). The last coordinate is next to nothing, but what
+        is the same where nothing else is left: images that are all equal.
     """
-    return F.normalize(features - features.mean(dim=0), dim=1)
+    rest = 1e-4 * features.norm(dim=1).mean()
+    centered = features - features.mean(dim=0)
+    return F.normalize(F.pad(centered, (0, 1), value=float(rest)), dim=1)
 
 
 def similarities(features: Tensor) -> Iterator[tuple[int, Tensor]]:

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -101,13 +102,17 @@ def test_goes_on(images, weights, tmp_path, looked_at):
 
 
 @pytest.mark.parametrize(
-    'change', ['file', 'weights', 'readout', 'damage', 'another folder']
+    'change',
+    ['file', 'weights', 'readout', 'damage', 'folder', 'current folder'],
 )
 def test_what_has_changed_is_not_taken(
-    change, images, weights, tmp_path, looked_at
+    change, images, weights, tmp_path, looked_at, monkeypatch
 ):
-    """Not one feature of before."""
+    """Not one feature of before, nor a name."""
     out, settings = tmp_path / 'out.npz', [NAME, weights]
+    if change == 'current folder':
+        monkeypatch.chdir(images)
+        images = Path('.')
     with pytest.raises(KeyboardInterrupt):
         embed_images([images], out, *settings, done=stop_after(17))
     parts = sorted((tmp_path / 'out.npz.parts').iterdir())
@@ -131,8 +136,11 @@ def test_what_has_changed_is_not_taken(
     elif change == 'damage':
         for part in parts:
             part.write_bytes(part.read_bytes()[:-1])
-    else:
+    elif change == 'folder':
         images = shutil.move(images, tmp_path / 'moved')
+    else:
+        monkeypatch.chdir(tmp_path)
+        images = Path('images')
     looked_at.clear()
     found, _ = embed_images([images], out, *settings, readout)
     assert len(looked_at) == expected
@@ -194,6 +202,8 @@ def test_neighbours_and_duplicates_are_the_literal_ones(monkeypatch):
     assert (indices != torch.arange(50)[:, None]).all()
     assert similarity.same(x, 1.0) == [[3, 7, 30, 41]]
     assert similarity.same(x[:3], 1.0) == []
+    # All the same: nothing but their mean.
+    assert similarity.same(x[3:4].repeat(3, 1), 0.98) == [[0, 1, 2]]
     # 0 is like 1, and 1 like 2, though 0 is not like 2.
     angles = torch.tensor([0.0, 0.3, 0.6, 3.0, 3.5, 4.2])
     circle = torch.stack([angles.cos(), angles.sin()], dim=1)
