@@ -120,10 +120,12 @@ def draw(
     """Accuracy against the share of the labels."""
     figure = Figure(figsize=(8, 4.5), layout='constrained')
     axis = figure.subplots()
-    for name in order:
+    for number, name in enumerate(order):
         means, halves = zip(*(interval(methods[name][x]) for x in fractions))
+        # Beside each other, so that no interval hides another.
+        aside = 0.1 * (number - (len(order) - 1) / 2)
         axis.errorbar(
-            [100 * x for x in fractions],
+            np.arange(len(fractions)) + aside,
             means,
             np.nan_to_num(halves),
             capsize=3,
@@ -131,11 +133,11 @@ def draw(
             marker='o',
             label=name,
         )
-    axis.set_xscale('log')
-    ticks = [100 * x for x in fractions]
-    axis.set_xticks(ticks, [f'{x:g} %' for x in ticks])
-    axis.minorticks_off()
+    axis.set_xticks(
+        range(len(fractions)), [f'{100 * x:g} %' for x in fractions]
+    )
+    axis.set_xlim(-0.5, len(fractions) - 0.5)
     axis.set(xlabel='share of the labels', ylabel='top-1, %')
-    axis.grid(alpha=0.3)
+    axis.grid(axis='y', alpha=0.3)
     figure.legend(loc='outside right upper')
     figure.savefig(path, dpi=120)
