@@ -192,6 +192,7 @@ def predict(
             writer = csv.DictWriter(file, heads, extrasaction='ignore')
             writer.writeheader()
             writer.writerows(rows)
+            file.flush()  # before what follows on standard error
     for name in filter(None, (out, pictures)):
         click.echo(f'wrote {name}', err=True)
     if not pictures:
