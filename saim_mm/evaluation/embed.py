@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import json
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -80,10 +80,11 @@ def embed_images(
     settings = fingerprint(extract, model, readout)
     folder = out.with_name(f'{out.name}.parts')
     folder.mkdir(parents=True, exist_ok=True)
-    parts = []
+    parts, written = [], []
     for start in range(0, len(files), PART):
         some = files[start : start + PART]
         path = folder / f'{stamp(settings, some)}.safetensors'
+        written.append(path)
         part = read_part(path)
         if part is not None:
             done(len(some))
@@ -102,7 +103,10 @@ def embed_images(
     found = joined(parts)
     if found.names:
         save_features(found.names, found.features.numpy(), out)
-    shutil.rmtree(folder)
+    for path in written:
+        path.unlink(missing_ok=True)
+    with contextlib.suppress(OSError):  # something else is in it
+        folder.rmdir()
     check_arg(
         len(found.names) > 0,
         'images',

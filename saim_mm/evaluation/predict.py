@@ -114,24 +114,27 @@ def picture_names(
     """Where the picture of each file goes.
 
     Raises:
-        ValueError: If that is where an image is, or another picture goes.
+        ValueError: If that is a folder of the images, whose files it might
+            write over, or where another picture goes.
     """
     roots = [Path(x).expanduser() for x in paths]
     roots = [path for path in roots if path.is_dir()]
-    taken = {Path(file).absolute() for file in files}
-    names = {}
+    kept = {Path(file).absolute().parent.resolve() for file in files}
+    kept |= {Path(file).resolve().parent for file in files}
+    names, taken = {}, set()
     for file in files:
         root = next((x for x in roots if Path(file).is_relative_to(x)), None)
         name = Path(file).relative_to(root) if root else Path(file).name
         names[file] = folder / Path(name).with_suffix('.jpg')
+        place = names[file].resolve()
         check_arg(
-            names[file].absolute() not in taken,
+            place.parent not in kept and place not in taken,
             'pictures',
             str(folder),
             f'another folder, or of fewer images: {names[file]}, for {file}, '
-            'is an image itself, or the picture of another',
+            'is among the images, or the picture of another',
         )
-        taken.add(names[file].absolute())
+        taken.add(place)
     return names
 
 

@@ -86,6 +86,8 @@ def test_goes_on(images, weights, tmp_path, looked_at):
             [images], out, NAME, weights, batch_size=4, done=stop_after(20)
         )
     assert not out.exists() and looked_at == names[:20]
+    mine = tmp_path / 'out.npz.parts/of_mine.txt'
+    mine.write_text('precious')
     looked_at.clear()
     done = []
     again, _ = embed_images(
@@ -97,8 +99,9 @@ def test_goes_on(images, weights, tmp_path, looked_at):
         assert np.array_equal(one, other)
     assert again.names == found.names and again.skipped == found.skipped
     assert sorted(x.name for x in tmp_path.iterdir()) == [
-        'images', 'out.npz', 'whole.npz'
+        'images', 'out.npz', 'out.npz.parts', 'whole.npz'
     ]  # fmt: skip
+    assert list((tmp_path / 'out.npz.parts').iterdir()) == [mine]
 
 
 @pytest.mark.parametrize(

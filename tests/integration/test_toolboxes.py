@@ -724,6 +724,12 @@ def test_saim_predict(trained, tmp_path):
     assert code == 1
     assert 'error: pictures=' in output.splitlines()[-1]
     assert 'the picture of another' in output
+    (tmp_path / 'link').symlink_to(images / 'deep')
+    before = {x: x.read_bytes() for x in images.glob('deep/*')}
+    for place in (images / 'deep', tmp_path / 'link', images / 'deep/../deep'):
+        code, output = call(*saim, files[0], '--pictures', place)
+        assert code == 1 and 'is among the images' in output
+    assert before == {x: x.read_bytes() for x in images.glob('deep/*')}
 
 
 @pytest.mark.parametrize('trained', ['mmdet', 'mmseg'], indirect=True)

@@ -24,8 +24,8 @@ from mmengine.config import Config
 from mmengine.device import get_device
 from PIL import Image
 
-from saim_mm.checkpoint.heads import fit_heads
 from saim_mm.datasets.images import find_images, read_image
+from saim_mm.evaluation.predict import inferencer
 from saim_mm.visualization.predictions import draw_columns, paint_labels
 
 
@@ -96,14 +96,11 @@ def predict(args, checkpoint, out):
     """
     cfg = Config.fromfile(args.config)
     try:
-        fit_heads(cfg, checkpoint)
+        ask = inferencer(cfg, checkpoint, args.device)
     except (ValueError, OSError) as error:
         raise SystemExit(f'error: {error}') from error
     if args.scope == 'mmdet':
-        from mmdet.apis import DetInferencer
-
-        inferencer = DetInferencer(cfg, checkpoint, args.device)
-        found = inferencer(
+        found = ask(
             args.images,
             out_dir=out,
             return_vis=True,
@@ -111,13 +108,10 @@ def predict(args, checkpoint, out):
             no_save_pred=not out,
         )['visualization']
     else:
-        from mmseg.apis import MMSegInferencer
-
-        inferencer = MMSegInferencer(cfg, checkpoint, device=args.device)
-        found = inferencer(args.images, out_dir=out)['predictions']
+        found = ask(args.images, out_dir=out)['predictions']
         if isinstance(found, np.ndarray):  # mmseg's of one image
             found = [found]
-    return found, inferencer.model.dataset_meta
+    return found, ask.model.dataset_meta
 
 
 def main():
