@@ -35,6 +35,9 @@ def config_of(folder: str | Path) -> Path | None:
     path = Path(folder, CONFIG)
     if path.is_file():
         return path
+    # A config is a program: none but that of a training is taken for one.
+    if not Path(folder, 'last_checkpoint').is_file():
+        return None
     others = sorted(Path(folder).glob('*.py'))
     check_arg(
         len(others) < 2,

@@ -679,6 +679,12 @@ def test_saim_predict(trained, tmp_path):
     # As a work_dir of tools/train.py: the config has a name of its own.
     shutil.copy(trained.elsewhere, folder / 'of_mine.py')
     shutil.copy(trained.checkpoint, folder / 'epoch_1.pth')
+    code, output = call(
+        *(sys.executable, '-m', 'saim_mm.cli', 'predict'),
+        *(folder / 'epoch_1.pth', data),
+    )
+    assert code == 1 and 'beside the config' in output  # it might be any
+    (folder / 'last_checkpoint').write_text(str(folder / 'epoch_1.pth'))
     images = tmp_path / 'images'
     shutil.copytree(data, images / 'deep', ignore=lambda *_: ['annotations'])
     (images / 'broken.jpg').write_bytes(b'no image')
