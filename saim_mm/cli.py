@@ -221,7 +221,7 @@ def predict(
     '--duplicates',
     type=float,
     metavar='COSINE',
-    help='also groups of images as alike as this, such as 0.98',
+    help='also groups as alike as this, such as 0.98, of one kind of image',
 )
 @click.option('--sheet', is_flag=True, help='also a picture of all, by t-SNE')
 def embed(

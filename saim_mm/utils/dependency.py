@@ -26,8 +26,9 @@ def quietly() -> Iterator[None]:
     """Keep off standard output what the toolboxes say.
 
     Whatever they print (of operators that are not compiled, of data sets of
-    others) goes to Python's log, at level DEBUG; of what they log to standard
-    output only errors are shown, on standard error.
+    others) goes to Python's log, at level DEBUG; of what loggers that
+    there are already log to standard output only errors are shown, on standard
+    error.
     """
     said = io.StringIO()
     before = [(x, x.level) for x in handlers(sys.stdout)]

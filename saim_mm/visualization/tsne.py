@@ -32,9 +32,12 @@ def tsne(features: Tensor, seed: int = 0) -> np.ndarray:
     from sklearn.manifold import TSNE
 
     check_arg(len(features) >= 3, 'images', len(features), 'three or more')
+    # Equal images have no principal component, but for rounding.
+    spread = features.std(dim=0).max()
+    same = bool(spread <= 1e-6 * features.abs().max())
     places = TSNE(
         perplexity=min(30, (len(features) - 1) / 3),
-        init='pca',
+        init='random' if same else 'pca',
         random_state=seed,
     ).fit_transform(features.numpy())
     lowest, highest = places.min(axis=0), places.max(axis=0)

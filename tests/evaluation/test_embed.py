@@ -17,7 +17,7 @@ from safetensors import safe_open
 from saim_mm import apis
 from saim_mm.evaluation import embed, similarity
 from saim_mm.evaluation.embed import embed_images
-from saim_mm.visualization.tsne import squares
+from saim_mm.visualization.tsne import squares, tsne
 
 NAME = 'saim_vit-mini-p4'
 
@@ -223,3 +223,11 @@ def test_each_place_has_a_square_of_its_own(number):
     assert found.min() >= 0 and found.max() <= 3
     grid = np.stack(np.divmod(np.arange(16), 4), axis=1)
     assert np.array_equal(squares(grid / 3, 4), grid)
+
+
+def test_equal_images_have_places():
+    torch.manual_seed(0)
+    for row in (torch.ones(1, 8), torch.randn(1, 96)):
+        places = tsne(row.repeat(5, 1))
+        assert places.shape == (5, 2) and np.isfinite(places).all()
+        assert places.min() >= 0 and places.max() <= 1
