@@ -338,6 +338,20 @@ def test_study(cifar, finetune, tmp_path):
     assert "are of another config of 'pretrain'" in log
 
 
+def test_the_first_row_has_no_plot(tmp_path, monkeypatch):
+    """From scratch comes first, and costs nothing."""
+    monkeypatch.syspath_prepend(STUDY)
+    from table import report
+
+    results = dict(name='scratch', seed=0, accuracy=dict(finetune=45.0))
+    (tmp_path / 'scratch/seed-0').mkdir(parents=True)
+    (tmp_path / 'scratch/seed-0/results.json').write_text(
+        json.dumps({**results, 'flops': 0, 'hours': 0})
+    )
+    assert '| scratch | 1 | 0 | 0.00 | 45.0 |' in report(tmp_path)
+    assert [x.name for x in tmp_path.glob('*.*')] == ['table.md']
+
+
 def test_the_plot_names_what_matters(tmp_path, monkeypatch):
     """Every named point has its name, and none lies on another."""
     monkeypatch.syspath_prepend(STUDY)

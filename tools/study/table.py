@@ -100,7 +100,7 @@ def report(work_dir: Path) -> str:
         lines.append(f'| {" | ".join(cells)} |')
     table = '\n'.join(lines) + '\n'
     atomic_write(work_dir / 'table.md', table.encode())
-    if rows:
+    if any(row.petaflops for row in rows):  # nothing costs nothing to plot
         plot(rows).savefig(work_dir / 'study.png')
     return table
 
