@@ -121,7 +121,7 @@ class FeatureExtractor:
 
     def __init__(
         self,
-        model: str | SAIMViT,
+        model: str | Path | SAIMViT,
         pretrained: str | Path | None = None,
         device: str | torch.device = 'cpu',
         pixels: PixelFormat | None = None,
@@ -235,22 +235,24 @@ class FeatureExtractor:
         Raises:
             ValueError: As above, but for a folder without readable images.
         """
-        check_arg(
-            out_type in self.out_types,
-            'out_type',
-            out_type,
-            f'one of {list(self.out_types)}',
-        )
         vit = self.model
-        check_arg(
-            out_type != 'cls_token' or vit.with_cls_token,
-            'out_type',
-            out_type,
-            "something else than 'cls_token': the model has no class token",
-        )
-        check_layer(vit, layer)
         if readout is not None:
             readout = build_readout(readout, vit.num_extra_tokens)
+        else:
+            check_arg(
+                out_type in self.out_types,
+                'out_type',
+                out_type,
+                f'one of {list(self.out_types)}',
+            )
+            check_arg(
+                out_type != 'cls_token' or vit.with_cls_token,
+                'out_type',
+                out_type,
+                "something else than 'cls_token': the model has no class "
+                'token',
+            )
+            check_layer(vit, layer)
         images = iter(images)
         while some := list(islice(images, batch_size)):
             names, skipped, batch = [], [], []
@@ -323,11 +325,15 @@ def list_images(inputs: Any) -> list[tuple[str, Any, bool]]:
     return images
 
 
-def warn_of_skipped(skipped: list[tuple[str, str]], number: int) -> None:
-    """Name what was skipped of a number of images, in one warning.
+def check_readable(skipped: list[tuple[str, str]], number: int) -> None:
+    """Refuse images of which none can be read.
+
+    Args:
+        skipped: Names and reasons of those that cannot.
+        number: How many images there are.
 
     Raises:
-        ValueError: If it was all.
+        ValueError: If it is all of them.
     """
     check_arg(
         len(skipped) < number,
@@ -336,6 +342,15 @@ def warn_of_skipped(skipped: list[tuple[str, str]], number: int) -> None:
         'images that can be read; none of them can '
         f'({skipped[0][1] if skipped else ""})',
     )
+
+
+def warn_of_skipped(skipped: list[tuple[str, str]], number: int) -> None:
+    """Name what was skipped of a number of images, in one warning.
+
+    Raises:
+        ValueError: If it was all.
+    """
+    check_readable(skipped, number)
     if skipped:
         warnings.warn(
             f'{len(skipped)} of {number} images cannot be read and are '

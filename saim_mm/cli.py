@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import runpy
 import shlex
@@ -17,6 +16,9 @@ from mmengine.config import DictAction
 from .utils.check import check_arg, end_with
 from .utils.dependency import quietly
 
+#: Commands that take up what they have done before.
+GOES_ON = ('pretrain', 'finetune', 'embed', 'compare')
+
 
 class Command(click.Group):
     """Ends with one line that says what was wrong."""
@@ -26,11 +28,11 @@ class Command(click.Group):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            click.echo(
-                'stopped, and saved; the same command goes on: '
-                + shlex.join(['saim', *sys.argv[1:]]),
-                err=True,
-            )
+            line = 'stopped'
+            if ctx.invoked_subcommand in GOES_ON:
+                command = shlex.join(['saim', *sys.argv[1:]])
+                line += f'; the same command goes on: {command}'
+            click.echo(line, err=True)
             ctx.exit(130)
         except (
             ValueError,
@@ -115,7 +117,8 @@ def pretrain(folder: str, out: str, **arguments: Any) -> None:
     from .engine.recipes import pretrain_config
 
     train(pretrain_config(folder, out, **arguments))
-    then('saim', 'embed', folder, '--init', out, '--out', 'features.npz')
+    words = ('--out', 'features.npz', '--neighbours', '5')
+    then('saim', 'embed', folder, '--init', out, *words)
 
 
 @main.command()
@@ -168,31 +171,27 @@ def predict(
     and skipped.
     """
     from .engine.run import training_of
+    from .evaluation.embed import write_csv
     from .evaluation.predict import predict as predict_images
 
-    check_arg(
-        out is None or out.endswith(('.csv', '.json')),
-        'out',
-        out,
-        'a name that ends in .csv or .json',
-    )
+    if out is not None:
+        check_arg(
+            out.endswith(('.csv', '.json')) and not Path(out).is_dir(),
+            'out',
+            out,
+            'the name of a file that ends in .csv or .json',
+        )
+        Path(out).parent.mkdir(parents=True, exist_ok=True)
     with quietly():
-        rows, skipped = predict_images(
+        columns, rows, skipped = predict_images(
             *training_of(folder), images, pictures, score
         )
     say_skipped(skipped)
     if out and out.endswith('.json'):
         Path(out).write_text(json.dumps(rows, indent=1))
     else:
-        heads = dict.fromkeys(['file', 'class', *(k for x in rows for k in x)])
-        heads.pop('mask', None)
-        with click.open_file(
-            out or '-', 'w', errors='surrogateescape'
-        ) as file:
-            writer = csv.DictWriter(file, heads, extrasaction='ignore')
-            writer.writeheader()
-            writer.writerows(rows)
-            file.flush()  # before what follows on standard error
+        cells = ([row[name] for name in columns] for row in rows)
+        write_csv(out or '-', columns, cells)
     for name in filter(None, (out, pictures)):
         click.echo(f'wrote {name}', err=True)
     if not pictures:
@@ -221,7 +220,7 @@ def predict(
     '--duplicates',
     type=float,
     metavar='COSINE',
-    help='also groups as alike as this, such as 0.98, of one kind of image',
+    help='also groups whose thumbnails are as alike as this, such as 0.99',
 )
 @click.option('--sheet', is_flag=True, help='also a picture of all, by t-SNE')
 def embed(
@@ -236,33 +235,36 @@ def embed(
 
     Files that cannot be read are named and skipped. The same command again
     goes on where it stopped. What else is asked for lies beside OUT.
+    Duplicates are images that look the same, saved or scaled again.
     """
     from .engine.run import model_and_checkpoint
-    from .evaluation.embed import checked_out, embed_images, files_of
-    from .evaluation.similarity import write_similar
+    from .evaluation import embed as parts
+    from .evaluation.similarity import check_similar, write_similar
 
-    checked_out(out)
+    parts.checked_out(out)
+    files = parts.files_of(images)
+    check_similar(files, images, out, **also)
     given = model_and_checkpoint(init, model)
-    number = len(files_of(images))
-    with (
-        quietly(),
-        click.progressbar(
-            length=number, label=f'{number} images', file=sys.stderr
-        ) as bar,
-    ):
-        found, pixels = embed_images(
-            images, out, *given, readout, done=bar.update
-        )
-    say_skipped(found.skipped)
-    size = f'{len(found.names)} x {found.features.shape[1]}'
-    click.echo(f'wrote {out}: {size}', err=True)
-    for line in write_similar(found, pixels, out, **also):
-        click.echo(f'wrote {line}', err=True)
-    if not any(also.values()):
-        then(
-            *('saim', 'embed', *images, *(['--init', init] if init else [])),
-            *('--out', out, '--neighbours', '5', '--sheet'),
-        )
+    with parts.parts_of(out) as folder:
+        with (
+            quietly(),
+            click.progressbar(
+                length=len(files),
+                label=f'{len(files)} images',
+                file=sys.stderr,
+            ) as bar,
+        ):
+            found, pixels = parts.embed_images(
+                files, folder, *given, readout, done=bar.update
+            )
+        say_skipped(found.skipped)
+        parts.save_features(found.names, found.features.numpy(), out)
+        size = f'{len(found.names)} x {found.features.shape[1]}'
+        click.echo(f'wrote {out}: {size}', err=True)
+        for line in write_similar(found, pixels, out, **also):
+            click.echo(f'wrote {line}', err=True)
+    if init is not None and Path(init).is_dir():
+        then('saim', 'view', init)
 
 
 @main.command()
@@ -290,6 +292,8 @@ def view(
     if folder is not None:
         config, checkpoint = training_of(folder)
         words += ['--config', str(config), '--checkpoint', checkpoint]
+        more = ('--init', folder, '--out', 'classifier')
+        then('saim', 'finetune', 'FOLDER_OF_CLASSES', *more)
     if rgb:
         words += ['--rgb', *map(str, rgb)]
     # As Python runs a script, which imports what lies beside it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -83,60 +84,57 @@ def checkpoint_of(init: str | Path) -> str:
 def training_of(init: str | Path) -> tuple[Path, str]:
     """The config of a training and its last checkpoint, or a given one.
 
+    Args:
+        init: The folder of a training, a checkpoint beside its config, or
+            ``saim_mm://NAME``.
+
     Raises:
         FileNotFoundError: If there is no such folder or checkpoint.
-        ValueError: If no config is beside the checkpoint.
+        ValueError: If nothing says which model the checkpoint is of.
     """
     checkpoint = checkpoint_of(init)
-    config = None
-    if '://' not in checkpoint:
-        config = config_of(Path(checkpoint).parent)
+    if '://' in checkpoint:
+        name = checkpoint.rstrip('/').split('/')[-1]
+        path = root() / 'configs/pretrain' / f'{name}.py'
+        config = path if path.is_file() else None
+    else:
+        # A training's checkpoints may be elsewhere (checkpoint.out_dir).
+        folder = Path(init).expanduser()
+        config = config_of(folder) if folder.is_dir() else None
+        config = config or config_of(Path(checkpoint).parent)
     check_arg(
         config is not None,
         'init',
         str(init),
         'the folder of a training, or a checkpoint beside the config that '
-        'says which model it is of',
+        'says which model it is of (`saim embed` takes --model instead)',
     )
     return config, checkpoint
 
 
 def model_and_checkpoint(
     init: str | Path | None, model: str | None = None
-) -> tuple[str, str]:
+) -> tuple[str | Path, str]:
     """A model and its checkpoint, as FeatureExtractor takes them.
 
     Args:
-        init: The folder of a training, or a checkpoint.
+        init: As for :func:`training_of`. Defaults to None: what comes with
+            the package.
         model: With a checkpoint of others, a name of ``list_models()``.
 
     Raises:
         FileNotFoundError: If there is no such folder or checkpoint.
         ValueError: If nothing says which model the checkpoint is of.
     """
-    if init is None:
-        check_arg(
-            model is None,
-            'init',
-            None,
-            f'the folder of a training, or a checkpoint of model={model!r}',
-        )
-        init = f'saim_mm://{DEMO}'
-    checkpoint = checkpoint_of(init)
-    if model is not None:
-        return model, checkpoint
-    if '://' in checkpoint:
-        path = root() / 'configs/pretrain' / f'{checkpoint.split("/")[-1]}.py'
-    else:
-        path = config_of(Path(checkpoint).parent)
+    if model is None:
+        return training_of(init or f'saim_mm://{DEMO}')
     check_arg(
-        path is not None and path.is_file(),
-        'model',
-        model,
-        f'given with init={str(init)!r}: beside it is no config that says '
-        'which model it is of',
+        init is not None,
+        'init',
+        None,
+        f'the folder of a training, or a checkpoint of model={model!r}',
     )
-    return str(path), checkpoint
+    return model, checkpoint_of(init)
 
 
 class QuietRunner(SAIMRunner):
@@ -146,6 +144,7 @@ class QuietRunner(SAIMRunner):
         logger = super().build_logger(*args, **kwargs)
         for handler in logger.handlers:
             if type(handler) is logging.StreamHandler:
+                handler.setStream(sys.stderr)
                 handler.setLevel(logging.ERROR)
         return logger
 

@@ -24,6 +24,7 @@ from ..checkpoint.sharded import REST, write_tensors
 from ..datasets.workers import explain_dead_processes, leave_signals_to_parent
 from ..models.saim import SAIM
 from ..utils.dist import end_with_parent, run_or_raise_on_all, unwrap_model
+from ..utils.lock import locked
 from .checks.config import check_config
 from .checks.dataset import check_data
 from .checks.device import check_machine, check_precision
@@ -36,7 +37,7 @@ from .hooks import (  # noqa: F401
 )
 from .hooks.checkpoint_hook import signals_given_back
 from .resume import check_resumable, explain_mismatch, newest_checkpoint
-from .work_dir import check_writable, explain_os_errors, is_local, locked
+from .work_dir import check_writable, explain_os_errors, is_local
 
 #: The hooks of every training, beside MMEngine's and those of the config.
 OWN_HOOKS = dict(
@@ -145,7 +146,7 @@ class SAIMRunner(Runner):
         with (
             explain_dead_processes(lambda: self.train_dataloader.dataset),
             explain_os_errors(self.work_dir),
-            locked(self.work_dir),
+            locked(self.work_dir, 'work_dir'),
             signals_given_back(self.hooks),
         ):
             return super().train()

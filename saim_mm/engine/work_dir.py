@@ -1,26 +1,16 @@
-"""A training's folder: it can be written, and by one training at a time."""
+"""A training's folder: whether it can be written, and is there."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
-import logging
 import os
 import shutil
-import socket
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 from mmengine.fileio import LocalBackend, get_file_backend
-from mmengine.logging import print_log
-
-from ..utils.dist import run_or_raise_on_all
-
-#: The file in a work_dir that the training in it has locked.
-LOCK = '.lock'
 
 
 def is_local(
@@ -53,50 +43,6 @@ def check_writable(folder: str | Path, field: str) -> None:
             f'{field}={str(folder)!r}: cannot be written, so no checkpoint '
             f'could be kept ({error}); make room, or set another'
         ) from error
-
-
-@contextlib.contextmanager
-def locked(work_dir: str) -> Iterator[None]:
-    """Keep other trainings out of a folder while this one runs.
-
-    The main process holds a lock of the operating system, which ends with it,
-    after kill -9 too: none is left behind. (A machine that lost its power
-    leaves its lock to the file server for a while.)
-
-    Raises:
-        RuntimeError: If another training holds the lock. (In the others of
-            several processes OSError.)
-    """
-    with contextlib.ExitStack() as stack:
-
-        def lock() -> None:
-            file = stack.enter_context(open(Path(work_dir, LOCK), 'a+'))
-            try:
-                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                if error.errno not in (errno.EACCES, errno.EAGAIN):
-                    print_log(
-                        f'work_dir={work_dir!r}: no locks there ({error}), so '
-                        'nothing keeps a second training out',
-                        logger='current',
-                        level=logging.WARNING,
-                    )
-                    return
-                file.seek(0)
-                raise RuntimeError(
-                    f'work_dir={work_dir!r}: {file.read()} is training there. '
-                    'Wait for it, stop it, or set another --work-dir. (If its '
-                    f'machine is gone for good, remove {LOCK} in it.)'
-                ) from None
-            file.truncate(0)
-            file.write(
-                f'process {os.getpid()} on {socket.gethostname()}, since '
-                f'{time.strftime("%Y-%m-%d %H:%M:%S")},'
-            )
-            file.flush()
-
-        run_or_raise_on_all(lock, main_only=True)
-        yield
 
 
 @contextlib.contextmanager

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,11 +12,14 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmengine.device import get_device
+from mmengine.registry import DATASETS
 from mmpretrain.apis import get_model
 from mmpretrain.visualization import UniversalVisualizer
 from PIL import Image
+from torch import nn
 
-from ..checkpoint.heads import fit_heads
+from ..apis import check_readable
+from ..checkpoint.heads import class_counts, fit_heads
 from ..datasets.pixels import PixelFormat, pixel_format, read_pixels
 from ..utils.check import check_arg
 from ..utils.dependency import require
@@ -24,6 +28,8 @@ from .embed import files_of
 
 #: Images at a time.
 BATCH = 32
+#: Of a box: columns of the table.
+CORNERS = ('x1', 'y1', 'x2', 'y2')
 
 
 class Found(NamedTuple):
@@ -43,8 +49,32 @@ class Found(NamedTuple):
 
 #: Files and their pixels, as :func:`read_pixels` gives them.
 Images = Sequence[tuple[str, np.ndarray]]
-#: Says something of images, and draws it if asked to.
-Predictor = Callable[[Images, bool], Iterator[Found]]
+
+
+class Predictor(NamedTuple):
+    """What says something of images.
+
+    Attributes:
+        columns: What a row has, but for the mask of a box.
+        ask: Gives it for each image, drawn if the second argument is true.
+    """
+
+    columns: tuple[str, ...]
+    ask: Callable[[Images, bool], Iterator[Found]]
+
+
+class Table(NamedTuple):
+    """What is said of all images.
+
+    Attributes:
+        columns: Of a row, the file first.
+        rows: In the order of the files.
+        skipped: Files that cannot be read, and why.
+    """
+
+    columns: tuple[str, ...]
+    rows: list[dict[str, Any]]
+    skipped: list[tuple[str, str]]
 
 
 def predict(
@@ -53,7 +83,7 @@ def predict(
     paths: Iterable[str | Path],
     pictures: str | Path | None = None,
     score: float = 0.3,
-) -> tuple[list[dict[str, Any]], list[tuple[str, str]]]:
+) -> Table:
     """Say what a classifier, a detector or a segmentation model finds.
 
     Args:
@@ -62,7 +92,8 @@ def predict(
         paths: Files, or folders, which are searched with their sub-folders.
         pictures: A folder for pictures with what was found, as
             ``<name>.jpg``, and for maps of classes, ``<name>_labels.png``, in
-            the sub-folders that the images are in. None: nothing is drawn.
+            the sub-folders that the images are in; ``<name>`` is with its
+            suffix where two differ in that alone. None: nothing is drawn.
         score: Least score of a box.
 
     Returns:
@@ -70,8 +101,7 @@ def predict(
         probability; of a detector, a row for each box, ``score``, ``x1``,
         ``y1``, ``x2``, ``y2`` in pixels and, if it finds masks, ``mask``,
         COCO's run lengths; of a segmentation, for each class of the image,
-        ``share`` of the pixels. And the files that cannot be read, with the
-        reason.
+        ``share`` of the pixels.
 
     Raises:
         FileNotFoundError: If a path is not there.
@@ -84,7 +114,7 @@ def predict(
     if pictures is not None:
         names = picture_names(paths, files, Path(pictures).expanduser())
     cfg = Config.fromfile(config)
-    ask = predictor(cfg, config, checkpoint, score)
+    columns, ask = predictor(cfg, config, checkpoint, score)
     pixels = pixel_format(cfg)
     rows, skipped = [], []
     for start in range(0, len(files), BATCH):
@@ -98,14 +128,8 @@ def predict(
             rows += [{'file': file, **row} for row in found.rows]
             if names is not None:
                 save(found, names[file])
-    check_arg(
-        len(skipped) < len(files),
-        'images',
-        [name for name, _ in skipped[:3]],
-        'images that can be read; none of them can '
-        f'({skipped[0][1] if skipped else ""})',
-    )
-    return rows, skipped
+    check_readable(skipped, len(files))
+    return Table(('file', *columns), rows, skipped)
 
 
 def picture_names(
@@ -121,11 +145,17 @@ def picture_names(
     roots = [path for path in roots if path.is_dir()]
     kept = {Path(file).absolute().parent.resolve() for file in files}
     kept |= {Path(file).resolve().parent for file in files}
+    places = {}
+    for file in map(Path, files):
+        root = next((x for x in roots if file.is_relative_to(x)), file.parent)
+        places[str(file)] = folder / file.relative_to(root)
+    stems = Counter(path.with_suffix('') for path in places.values())
     names, taken = {}, set()
-    for file in files:
-        root = next((x for x in roots if Path(file).is_relative_to(x)), None)
-        name = Path(file).relative_to(root) if root else Path(file).name
-        names[file] = folder / Path(name).with_suffix('.jpg')
+    for file, path in places.items():
+        one = stems[path.with_suffix('')] == 1
+        names[file] = (path.with_suffix if one else path.with_name)(
+            '.jpg' if one else f'{path.name}.jpg'
+        )
         place = names[file].resolve()
         check_arg(
             place.parent not in kept and place not in taken,
@@ -190,13 +220,61 @@ def inferencer(
     device = device or get_device()
     if cfg.default_scope == 'mmdet':
         require('mmdet.apis', 'a detector')
-        from mmdet.apis import DetInferencer
+        from mmdet.apis import DetInferencer as Base
+    else:
+        require('mmseg.apis', 'a segmentation model')
+        from mmseg.apis import MMSegInferencer as Base
 
-        return DetInferencer(cfg, str(checkpoint), device, **arguments)
-    require('mmseg.apis', 'a segmentation model')
-    from mmseg.apis import MMSegInferencer
+    class Inferencer(Base):
+        """Without names of classes it does not take COCO's, or Cityscapes'."""
 
-    return MMSegInferencer(cfg, str(checkpoint), device=device, **arguments)
+        def _load_weights_to_model(
+            self, model: nn.Module, checkpoint: dict, cfg: Config
+        ) -> None:
+            meta = checkpoint.get('meta') or {}
+            named = dict(dataset_meta=class_meta(cfg, meta))
+            checkpoint = {**checkpoint, 'meta': {**meta, **named}}
+            super()._load_weights_to_model(model, checkpoint, cfg)
+
+    return Inferencer(cfg, str(checkpoint), device=device, **arguments)
+
+
+def class_meta(cfg: Config, meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Names and colours of a model's classes.
+
+    Args:
+        cfg: With as many classes as the model has.
+        meta: Of the checkpoint.
+
+    Returns:
+        ``classes`` and ``palette`` of the checkpoint, or else of the config's
+        data; numbers, and colours by chance, if neither has as many.
+    """
+    counts = class_counts(cfg.model)
+    number = max(counts.values(), default=None)
+    scope = cfg.get('default_scope', 'mmpretrain')
+    found = [meta.get('dataset_meta')]
+    for name in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
+        data = (cfg.get(name) or {}).get('dataset') or {}
+        with DATASETS.switch_scope_and_registry(scope) as registry:
+            kind = registry.get(data['type']) if 'type' in data else None
+        found += [data.get('metainfo'), getattr(kind, 'METAINFO', None)]
+    for names in found:
+        names = {key.lower(): x for key, x in (names or {}).items()}
+        classes, colours = names.get('classes'), names.get('palette')
+        if not isinstance(classes, (list, tuple)):
+            continue
+        if number in (None, len(classes)):
+            break
+    else:
+        classes, colours = [str(i) for i in range(number or 0)], None
+    if not isinstance(colours, (list, tuple)) or (
+        len(colours) != len(classes)
+    ):
+        random = np.random.default_rng(0)
+        colours = random.integers(256, size=(len(classes), 3)).tolist()
+    colours = [tuple(colour) for colour in colours]  # mmdet takes no lists
+    return dict(classes=tuple(classes), palette=colours)
 
 
 def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:
@@ -207,13 +285,8 @@ def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:
     # All but the first, which loads the image.
     pipeline = Compose(cfg.test_dataloader.dataset.pipeline[1:])
     pixels = pixel_format(cfg)
-    for meta in (
-        cfg.val_dataloader.dataset.get('metainfo'),
-        getattr(model, '_dataset_meta', None),
-    ):
-        classes = (meta or {}).get('classes')
-        if classes:
-            break
+    meta = dict(dataset_meta=getattr(model, '_dataset_meta', None))
+    classes = class_meta(cfg, meta)['classes']
     visualizer = UniversalVisualizer(name='saim predict')
 
     def ask(images: Images, draw: bool) -> Iterator[Found]:
@@ -226,7 +299,7 @@ def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:
         for (_, image), result in zip(images, results):
             label = int(result.pred_label)
             row = {
-                'class': classes[label] if classes else str(label),
+                'class': classes[label],
                 'score': round(float(result.pred_score.max()), 4),
             }
             picture = None
@@ -241,7 +314,7 @@ def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:
                 )
             yield Found([row], picture)
 
-    return ask
+    return Predictor(('class', 'score'), ask)
 
 
 def to_picture(image: np.ndarray, pixels: PixelFormat) -> np.ndarray:
@@ -265,6 +338,11 @@ def detector(model: Any, least: float) -> Predictor:
         for file, _ in images:
             found = model(file, return_vis=draw, pred_score_thr=least)
             [boxes] = found['predictions']
+            if 'labels' not in boxes:
+                raise ValueError(
+                    'the model must find boxes, and finds a panoptic '
+                    'segmentation'
+                )
             masks = boxes.get('masks') or [None] * len(boxes['labels'])
             rows = []
             for label, score, corners, mask in zip(
@@ -273,13 +351,11 @@ def detector(model: Any, least: float) -> Predictor:
                 if score < least:
                     continue
                 row = {'class': classes[label], 'score': round(score, 4)}
-                row |= zip(
-                    ('x1', 'y1', 'x2', 'y2'), (round(x, 1) for x in corners)
-                )
+                row |= zip(CORNERS, (round(x, 1) for x in corners))
                 rows.append(row if mask is None else {**row, 'mask': mask})
             yield Found(rows, found['visualization'][0] if draw else None)
 
-    return ask
+    return Predictor(('class', 'score', *CORNERS), ask)
 
 
 def segmenter(model: Any) -> Predictor:
@@ -303,4 +379,4 @@ def segmenter(model: Any) -> Predictor:
             ]
             yield Found(rows, found['visualization'] if draw else None, labels)
 
-    return ask
+    return Predictor(('class', 'share'), ask)

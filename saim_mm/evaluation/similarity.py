@@ -1,8 +1,8 @@
-"""Which images are alike, by their features."""
+"""Which images are alike, by their features; and which are the same."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from ..apis import Batch
 from ..datasets.pixels import PixelFormat
 from ..utils.check import check_arg
+from ..utils.dependency import require
 from ..visualization.figures import load_images, to_array
 from ..visualization.predictions import draw_columns
 from ..visualization.tsne import draw_sheet
@@ -22,6 +23,8 @@ from .embed import write_csv
 ROWS = 1024
 #: Rows of the picture of neighbours, and pixels of an image's side in it.
 SHOWN, SIDE = 10, 128
+#: Pixels of the side of a thumbnail by which duplicates are found.
+GRID = 16
 
 
 def directions(features: Tensor) -> Tensor:
@@ -39,6 +42,22 @@ def directions(features: Tensor) -> Tensor:
     rest = 1e-4 * features.norm(dim=1).mean()
     centered = features - features.mean(dim=0)
     return F.normalize(F.pad(centered, (0, 1), value=float(rest)), dim=1)
+
+
+def patterns(images: Tensor) -> Tensor:
+    """What there is to see in images, whatever their brightness and contrast.
+
+    Args:
+        images: float32, (N, C, H, W).
+
+    Returns:
+        Pixels less the mean of each channel, of length 1, float32,
+        (N, C * H * W + 1). The last is next to nothing, but in images of one
+        colour, which are thus all alike.
+    """
+    rest = 1e-5 * images.flatten(1).norm(dim=1, keepdim=True) + 1e-9
+    centered = images - images.mean(dim=(2, 3), keepdim=True)
+    return F.normalize(torch.cat([centered.flatten(1), rest], dim=1), dim=1)
 
 
 def similarities(features: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -83,42 +102,77 @@ def nearest(features: Tensor, number: int) -> tuple[Tensor, Tensor]:
     return torch.cat(values), torch.cat(indices)
 
 
-def same(features: Tensor, threshold: float) -> list[list[int]]:
+def same(vectors: Tensor, threshold: float) -> list[list[int]]:
     """Groups of images of which each is as good as the same as another.
 
     Args:
-        features: float32, (N, C).
-        threshold: Least cosine similarity of two that are the same.
+        vectors: As :func:`patterns` gives them, (N, C).
+        threshold: Least cosine of two that are the same.
 
     Returns:
         Groups of two or more, sorted, by their first image.
-
-    Raises:
-        ValueError: If the threshold is no cosine above 0.
     """
-    check_arg(
-        0 < threshold <= 1,
-        'duplicates',
-        threshold,
-        'a cosine similarity above 0, at most 1, such as 0.98',
-    )
-    group = list(range(len(features)))
-
-    def first(image: int) -> int:
-        while group[image] != image:
-            group[image] = image = group[group[image]]
-        return image
-
+    group = torch.arange(len(vectors))
     # Rounding makes two that are equal a little less.
     threshold = min(threshold, 1 - 1e-5)
-    for start, rows in similarities(directions(features)):
-        for one, other in (rows >= threshold).nonzero().tolist():
-            roots = sorted((first(start + one), first(other)))
-            group[roots[1]] = roots[0]
+    for start, rows in similarities(vectors):
+        alike = rows >= threshold
+        for row in alike.any(dim=1).nonzero().flatten().tolist():
+            groups = group[alike[row]]
+            mine = group[start + row]
+            if (groups != mine).any():
+                groups = torch.cat([groups, mine[None]])
+                group[torch.isin(group, groups)] = groups.min()
     members: dict[int, list[int]] = {}
-    for image in range(len(features)):
-        members.setdefault(first(image), []).append(image)
+    for image, first in enumerate(group.tolist()):
+        members.setdefault(first, []).append(image)
     return [images for images in members.values() if len(images) > 1]
+
+
+def check_similar(
+    files: Sequence[Path],
+    images: Iterable[str | Path],
+    out: str | Path,
+    neighbours: int | None,
+    duplicates: float | None,
+    sheet: bool,
+) -> None:
+    """Refuse what :func:`write_similar` cannot do, before any work.
+
+    Args:
+        files: The images.
+        images: The files and folders that they are from.
+
+    Raises:
+        ImportError: Without scikit-learn, of a sheet.
+        ValueError: If there are too few images, a cosine is none, or a
+            picture would lie among the images.
+    """
+    check_arg(
+        neighbours is None or 1 <= neighbours < len(files),
+        'neighbours',
+        neighbours,
+        f'from 1 to {len(files) - 1}: there are {len(files)} images',
+    )
+    check_arg(
+        duplicates is None or 0 < duplicates <= 1,
+        'duplicates',
+        duplicates,
+        'a cosine above 0, at most 1, such as 0.99',
+    )
+    if sheet:
+        require('sklearn', 'a t-SNE sheet')
+        check_arg(len(files) >= 3, 'images', len(files), 'three or more')
+    if sheet or neighbours is not None:
+        place = Path(out).expanduser().resolve().parent
+        for folder in map(Path, images):
+            check_arg(
+                not place.is_relative_to(folder.expanduser().resolve()),
+                'out',
+                str(out),
+                f'outside of {str(folder)!r}, or the pictures beside it '
+                'would be among the images the next time',
+            )
 
 
 def write_similar(
@@ -136,17 +190,19 @@ def write_similar(
         pixels: What they are.
         out: The file of features, ``<name>.<suffix>``.
         neighbours: How many of each image go into ``<name>.neighbours.csv``;
-            those of ten images are drawn, ``<name>.neighbours.jpg``.
-        duplicates: The cosine similarity from which on they go, in groups,
-            into ``<name>.duplicates.csv``.
+            up to eight of up to ten images are drawn,
+            ``<name>.neighbours.jpg``.
+        duplicates: Images go, in groups, into ``<name>.duplicates.csv`` if
+            the cosine of their :func:`patterns`, as thumbnails, is at least
+            this. What the encoder makes of them does not matter.
         sheet: Whether all are drawn, like beside like, ``<name>.tsne.jpg``.
 
     Yields:
         A line about each file that is written.
 
     Raises:
-        ImportError: Without scikit-learn, of a sheet.
-        ValueError: As :func:`nearest` and :func:`same`.
+        ImportError, ValueError: As :func:`check_similar`, if too few images
+            can be read.
     """
     names, features = found.names, found.features
     base = Path(out).expanduser()
@@ -183,7 +239,10 @@ def write_similar(
         draw_columns(columns, width=1.4).savefig(path, dpi=100)
         yield f'{path}: of {len(some)} images'
     if duplicates is not None:
-        groups = same(features, duplicates)
+        thumbnails = (
+            load_images([name], (GRID, GRID), pixels) for name in names
+        )
+        groups = same(patterns(torch.cat(list(thumbnails))), duplicates)
         path = beside('duplicates.csv')
         write_csv(
             path,

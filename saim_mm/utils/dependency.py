@@ -26,9 +26,8 @@ def quietly() -> Iterator[None]:
     """Keep off standard output what the toolboxes say.
 
     Whatever they print (of operators that are not compiled, of data sets of
-    others) goes to Python's log, at level DEBUG; of what loggers that
-    there are already log to standard output only errors are shown, on standard
-    error.
+    others) goes to Python's log, at level DEBUG; of what they log there only
+    errors are shown, on standard error.
     """
     said = io.StringIO()
     before = [(x, x.level) for x in handlers(sys.stdout)]
@@ -55,6 +54,7 @@ def handlers(stream: TextIO) -> list[logging.StreamHandler]:
     module = sys.modules.get('mmengine.logging')
     if module is None:
         return []
+    module.MMLogger.get_current_instance()  # the one that would be made
     return [
         handler
         for logger in module.MMLogger._instance_dict.values()

@@ -15,7 +15,7 @@ from mmengine.registry import HOOKS
 
 from saim_mm import SAIMRunner
 from saim_mm.engine import work_dir
-from saim_mm.engine.work_dir import locked
+from saim_mm.utils.lock import locked
 
 
 @HOOKS.register_module()
@@ -31,7 +31,7 @@ class RemoveWorkDir(Hook):
 
 def hold(folder, connection):
     """A training, as far as others see it."""
-    with locked(folder):
+    with locked(folder, 'work_dir'):
         connection.send('locked')
         connection.recv()
 
@@ -47,7 +47,7 @@ def test_two_trainings(photos, tmp_path):
         train(cfg)
     assert re.match(
         rf"work_dir='{tmp_path}': process {first.pid} on \S+, since .* is "
-        'training there. Wait for it, stop it, or set another --work-dir',
+        'at work there. Wait for it, stop it, or set another',
         str(error.value),
     )
     assert not list(tmp_path.glob('*.pth'))

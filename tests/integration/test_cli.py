@@ -147,7 +147,7 @@ def test_other_formats_and_broken_files(door, classes, tmp_path):
         assert code == 0, output
         assert 'skipped: ' in output and 'broken.jpg' in output
         assert f'wrote {name}: 1 x 96' in output.splitlines()
-        assert output.splitlines()[-1].startswith('next: saim embed ')
+        assert output.splitlines()[-1] == f'next: saim view {folder / "run"}'
     expected = np.load(tmp_path / 'f.npz')['features']
     with safe_open(tmp_path / 'f.safetensors', 'np') as file:
         assert np.array_equal(file.get_tensor('features'), expected)
@@ -246,16 +246,22 @@ def test_nothing_of_ours_on_standard_output(door, classes, tmp_path):
             "init='empty': must be the folder of a training",
         ),
         ('embed gone --out f.npz', "images='gone': no such file"),
-        ('embed IMAGES --out f.txt', "out='f.txt': must be a name in"),
+        (
+            'embed IMAGES --out f.txt',
+            "out='f.txt': must be the name of a file, in",
+        ),
         (
             'embed IMAGES --out f.npz --neighbours 24',
             'neighbours=24: must be from 1 to 23: there are 24 images',
         ),
         (
             'embed IMAGES --out f.npz --duplicates 98',
-            'duplicates=98.0: must be a cosine similarity above 0',
+            'duplicates=98.0: must be a cosine above 0',
         ),
-        ('predict empty photo.jpg --out f.txt', "out='f.txt': must be a name"),
+        (
+            'predict empty photo.jpg --out f.txt',
+            "out='f.txt': must be the name",
+        ),
         ('predict empty photo.jpg', "init='empty'"),
     ],
 )
@@ -290,7 +296,7 @@ def test_ctrl_c(classes, tmp_path):
     output, error = process.communicate(timeout=60)
     assert process.returncode == 130, error
     assert output == ''  # nothing a script would trip over
-    assert error.splitlines()[-1].startswith('stopped, and saved; the same')
+    assert error.splitlines()[-1].startswith('stopped; the same command')
     assert (tmp_path / 'a/interrupted.pth').is_file()
     for name in 'ab':
         code, output = saim(*words, tmp_path / name, folder=tmp_path)

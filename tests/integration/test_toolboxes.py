@@ -691,8 +691,9 @@ def test_saim_predict(trained, tmp_path):
     saim = (sys.executable, '-m', 'saim_mm.cli', 'predict', folder)
     out, pictures = tmp_path / 'found.json', tmp_path / 'pictures'
     code, output = call(
-        *(*saim, images, '--out', out, '--pictures', pictures),
-        *('--score', '0'),
+        # One is asked for twice, and is found once.
+        *(*saim, images, images / 'deep', '--pictures', pictures),
+        *('--score', '0', '--out', out),
     )
     assert code == 0, output
     assert output.count('skipped: ') == 1 and 'broken.jpg' in output
@@ -726,7 +727,10 @@ def test_saim_predict(trained, tmp_path):
         assert code == 0, output
         assert output.splitlines()[0].startswith('file,class')
     # Another's picture, or an image, is not written over.
-    code, output = call(*saim, images, files[0], '--pictures', pictures)
+    other = tmp_path / 'other' / Path(files[0]).name
+    other.parent.mkdir()
+    shutil.copy(files[0], other)
+    code, output = call(*saim, *files, other, '--pictures', pictures)
     assert code == 1
     assert 'error: pictures=' in output.splitlines()[-1]
     assert 'the picture of another' in output
