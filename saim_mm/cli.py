@@ -263,8 +263,8 @@ def embed(
         click.echo(f'wrote {out}: {size}', err=True)
         for line in write_similar(found, pixels, out, **also):
             click.echo(f'wrote {line}', err=True)
-    if init is not None and Path(init).is_dir():
-        then('saim', 'view', init)
+    if model is None:
+        then('saim', 'view', *([init] if init else []))
 
 
 @main.command()

@@ -68,6 +68,8 @@ def parts_of(out: str | Path) -> Iterator[Path]:
     with locked(folder, 'out'):
         try:
             yield folder
+            for path in folder.glob('features-*.safetensors'):
+                path.unlink()
         except OSError as error:
             if error.errno not in (errno.ENOSPC, errno.EDQUOT):
                 raise
@@ -75,10 +77,10 @@ def parts_of(out: str | Path) -> Iterator[Path]:
                 f'out={str(out)!r}: cannot be written ({error}); make room, '
                 'and the same command goes on'
             ) from error
-        for path in [*folder.glob('features-*.safetensors'), folder / LOCK]:
-            path.unlink(missing_ok=True)
-    with contextlib.suppress(OSError):  # something else is in it
-        folder.rmdir()
+        finally:
+            (folder / LOCK).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # something is in it
+                folder.rmdir()
 
 
 def embed_images(
@@ -152,7 +154,8 @@ def fingerprint(
     """What features depend on, beside the image: weights and settings."""
     if Path(model).suffix == '.py':
         model = repr(Config.fromfile(model).model.backbone)
-    settings = (__version__, str(model), extract.pixels, readout)
+    device = next(extract.model.parameters()).device.type
+    settings = (__version__, str(model), extract.pixels, readout, device)
     digest = hashlib.sha256(repr(settings).encode())
     for name, value in extract.model.state_dict().items():
         digest.update(name.encode())

@@ -40,7 +40,9 @@ def test_two_trainings(photos, tmp_path):
     """The second is refused, until the first is gone, by kill -9 too."""
     cfg = config(photos, tmp_path, iters=1)
     ours, theirs = FORK.Pipe()
-    first = FORK.Process(target=hold, args=(str(tmp_path), theirs))
+    first = FORK.Process(  # ends with this one if the test fails
+        target=hold, args=(str(tmp_path), theirs), daemon=True
+    )
     first.start()
     assert ours.recv() == 'locked'
     with pytest.raises(RuntimeError) as error:
