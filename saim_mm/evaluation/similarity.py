@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -42,6 +43,29 @@ def directions(features: Tensor) -> Tensor:
     rest = 1e-4 * features.norm(dim=1).mean()
     centered = features - features.mean(dim=0)
     return F.normalize(F.pad(centered, (0, 1), value=float(rest)), dim=1)
+
+
+def same_folder(names: Sequence[str], nearest: Sequence[int]) -> str:
+    """How often the most alike image is of the same folder, as classes are.
+
+    Args:
+        names: Paths of N images.
+        nearest: For each, which of them is most alike.
+
+    Returns:
+        A share beside that of chance, as words; '' if there is one folder.
+    """
+    folders = [Path(name).parent for name in names]
+    sizes = Counter(folders).values()
+    if len(sizes) < 2:
+        return ''
+    same = [folders[i] == folders[j] for i, j in enumerate(nearest)]
+    pairs = len(names) * (len(names) - 1)
+    chance = sum(size * (size - 1) for size in sizes) / pairs
+    return (
+        f'; the nearest is of the same folder for {np.mean(same):.1%}, by '
+        f'chance {chance:.1%}'
+    )
 
 
 def patterns(images: Tensor) -> Tensor:
@@ -228,7 +252,7 @@ def write_similar(
                 )
             ),
         )
-        yield str(path)
+        yield f'{path}{same_folder(names, indices[:, 0].tolist())}'
         some = range(0, len(names), -(-len(names) // SHOWN))
         columns = {'image': [thumbnail(i) for i in some]}
         for rank in range(min(neighbours, 8)):

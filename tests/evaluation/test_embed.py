@@ -309,6 +309,14 @@ def test_neighbours_are_the_literal_ones(monkeypatch):
     assert (indices != torch.arange(50)[:, None]).all()
 
 
+def test_how_often_the_nearest_is_of_the_same_folder():
+    """The accuracy of the nearest neighbour, and that of chance."""
+    names = ['a/1.png', 'a/2.png', 'a/3.png', 'b/1.png', 'b/2.png']
+    words = similarity.same_folder(names, [1, 0, 3, 4, 3])
+    assert words.endswith('same folder for 80.0%, by chance 40.0%')
+    assert similarity.same_folder(names[:3], [1, 0, 1]) == ''
+
+
 def test_duplicates_are_the_literal_ones(monkeypatch):
     """Components of the graph of correlations, by another's code."""
     monkeypatch.setattr(similarity, 'ROWS', 7)

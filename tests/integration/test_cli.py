@@ -190,6 +190,7 @@ def test_which_images_are_alike(door, classes, tmp_path):
     assert [first[x] for x in same] == same[::-1]
     rows = list(csv.DictReader(open(tmp_path / 'f.duplicates.csv')))
     assert [(x['group'], x['file']) for x in rows] == [('0', x) for x in same]
+    assert 'wrote f.neighbours.csv\n' in output  # one folder: no classes
     assert 'f.duplicates.csv: 1 groups, 1 images more' in output
     for name in ('f.neighbours.jpg', 'f.tsne.jpg'):
         with Image.open(tmp_path / name) as picture:
