@@ -17,7 +17,7 @@ from ..utils.check import check_arg
 from ..utils.dependency import require
 from ..visualization.figures import load_images, to_array
 from ..visualization.predictions import draw_columns
-from ..visualization.tsne import draw_sheet
+from ..visualization.tsne import check_enough, draw_sheet
 from .embed import write_csv
 
 #: Images at a time that are compared with all.
@@ -99,6 +99,16 @@ def similarities(features: Tensor) -> Iterator[tuple[int, Tensor]]:
         yield start, found
 
 
+def check_neighbours(number: int, images: int) -> None:
+    """Refuse more neighbours than there are other images, or none."""
+    check_arg(
+        1 <= number < images,
+        'neighbours',
+        number,
+        f'from 1 to {images - 1}: there are {images} images',
+    )
+
+
 def nearest(features: Tensor, number: int) -> tuple[Tensor, Tensor]:
     """The images that are most alike, for each.
 
@@ -113,12 +123,7 @@ def nearest(features: Tensor, number: int) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: If there are not as many other images.
     """
-    check_arg(
-        1 <= number < len(features),
-        'neighbours',
-        number,
-        f'from 1 to {len(features) - 1}: there are {len(features)} images',
-    )
+    check_neighbours(number, len(features))
     found = [
         rows.topk(number) for _, rows in similarities(directions(features))
     ]
@@ -172,12 +177,8 @@ def check_similar(
         ValueError: If there are too few images, a cosine is none, or a
             picture would lie among the images.
     """
-    check_arg(
-        neighbours is None or 1 <= neighbours < len(files),
-        'neighbours',
-        neighbours,
-        f'from 1 to {len(files) - 1}: there are {len(files)} images',
-    )
+    if neighbours is not None:
+        check_neighbours(neighbours, len(files))
     check_arg(
         duplicates is None or 0 < duplicates <= 1,
         'duplicates',
@@ -186,7 +187,7 @@ def check_similar(
     )
     if sheet:
         require('sklearn', 'a t-SNE sheet')
-        check_arg(len(files) >= 3, 'images', len(files), 'three or more')
+        check_enough(len(files))
     if sheet or neighbours is not None:
         place = Path(out).expanduser().resolve().parent
         for folder in map(Path, images):

@@ -15,6 +15,11 @@ from ..utils.dependency import require
 MOST = 2500
 
 
+def check_enough(images: int) -> None:
+    """Refuse fewer images than have places in a plane."""
+    check_arg(images >= 3, 'images', images, 'three or more')
+
+
 def tsne(features: Tensor, seed: int = 0) -> np.ndarray:
     """Places in a plane, near for features that are alike (t-SNE).
 
@@ -31,7 +36,7 @@ def tsne(features: Tensor, seed: int = 0) -> np.ndarray:
     require('sklearn', 'a t-SNE sheet')
     from sklearn.manifold import TSNE
 
-    check_arg(len(features) >= 3, 'images', len(features), 'three or more')
+    check_enough(len(features))
     # Equal images have no principal component, but for rounding.
     spread = features.std(dim=0).max()
     same = bool(spread <= 1e-6 * features.abs().max())
