@@ -50,6 +50,7 @@ from .evaluation.readouts import (  # noqa: E402
     EfficientProbing,
     PatchMean,
 )
+from .models.data_preprocessor import PixelPreprocessor  # noqa: E402
 from .models.decoder import SAIMDecoder  # noqa: E402
 from .models.feature_pyramid import SimpleFeaturePyramid  # noqa: E402
 from .models.head import SAIMHead  # noqa: E402
@@ -92,6 +93,7 @@ __all__ = [
     'NonFiniteHook',
     'Order',
     'PatchMean',
+    'PixelPreprocessor',
     'PredictionOrder',
     'ProbeHook',
     'ReconstructionHook',

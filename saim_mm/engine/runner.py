@@ -22,6 +22,8 @@ from ..checkpoint.atomic import commit, remove, tmp_path, writing
 from ..checkpoint.heads import check_heads
 from ..checkpoint.sharded import REST, write_tensors
 from ..datasets.workers import explain_dead_processes, leave_signals_to_parent
+from ..models.attention import attend_plainly_in_mmpretrain
+from ..models.layers import compile_blocks
 from ..models.saim import SAIM
 from ..utils.dist import end_with_parent, run_or_raise_on_all, unwrap_model
 from ..utils.lock import locked
@@ -36,16 +38,26 @@ from .hooks import (  # noqa: F401
     unreadable_files_hook,
 )
 from .hooks.checkpoint_hook import signals_given_back
+from .hooks.deferred_info_hook import DeferredInfoHook
+from .hooks.non_finite_hook import NonFiniteHook
 from .resume import check_resumable, explain_mismatch, newest_checkpoint
 from .work_dir import check_writable, explain_os_errors, is_local
 
 #: The hooks of every training, beside MMEngine's and those of the config.
 OWN_HOOKS = dict(
+    runtime_info=dict(type='DeferredInfoHook'),
     plain_state=dict(type='PlainStateHook'),
     progress=dict(type='ProgressHook'),
     sharded=dict(type='ShardedHook'),
     unreadable_files=dict(type='UnreadableFilesHook'),
 )
+
+
+def catch_up(runner: Runner) -> None:
+    """Let hooks that are an iteration behind look at the last one."""
+    for hook in runner.hooks:
+        if isinstance(hook, (NonFiniteHook, DeferredInfoHook)):
+            hook.catch_up(runner)
 
 
 @RUNNERS.register_module()
@@ -57,9 +69,9 @@ class SAIMRunner(Runner):
     CPUs, which MMEngine's launcher does not. One training at a time has a
     ``work_dir``; its checkpoints are written whole or not at all, and
     ``--resume`` goes on from the newest that is whole. ``compile = True`` (or
-    a dict of ``torch.compile``'s arguments) compiles the loss of SAIM as one
-    graph, and with it its backward pass. ``fsdp = True`` shares weights,
-    gradients and the optimiser out among the processes of pre-training.
+    a dict of ``torch.compile``'s arguments) compiles the blocks of SAIM, and
+    with them their backward passes. ``fsdp = True`` shares weights, gradients
+    and the optimiser out among the processes of pre-training.
     """
 
     @classmethod
@@ -93,8 +105,9 @@ class SAIMRunner(Runner):
     ) -> nn.Module:
         """Wrap the model for distributed training.
 
-        On CPUs SyncBN, which has no form for them, becomes BatchNorm. With
-        ``fsdp`` the model is returned itself, shared out.
+        On CPUs SyncBN, which has no form for them, becomes BatchNorm, and
+        mmpretrain's attention is computed as this package's. With ``fsdp`` the
+        model is returned itself, shared out.
         """
         if self.cfg.get('fsdp') and self.distributed:
             self.model = model.to(get_device())
@@ -103,6 +116,7 @@ class SAIMRunner(Runner):
             return shard(self.model)
         if get_device() == 'cpu':
             model = revert_sync_batchnorm(model)
+            attend_plainly_in_mmpretrain(model)
         return super().wrap_model(model_wrapper_cfg, model)
 
     def _init_model_weights(self) -> None:
@@ -113,7 +127,12 @@ class SAIMRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, *args, **kwargs
     ) -> DataLoader:
-        """Build a dataloader, whose processes leave signals to this one."""
+        """Build a dataloader, whose processes leave signals to this one.
+
+        (Unless it says otherwise: with a GPU its batches are pinned.)
+        """
+        if isinstance(dataloader, dict) and torch.cuda.is_available():
+            dataloader = {'pin_memory': True, **dataloader}
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         return leave_signals_to_parent(loader)
 
@@ -186,6 +205,7 @@ class SAIMRunner(Runner):
             OSError: In all processes, if it cannot be written; what was there
                 is as before.
         """
+        catch_up(self)
         kwargs.update(backend_args=backend_args)
         args = (file_client_args, *args)
         save = super().save_checkpoint
@@ -282,20 +302,11 @@ class SAIMRunner(Runner):
         super().scale_lr(optim_wrapper, auto_scale_lr)
 
     def _maybe_compile(self, target: str) -> None:
-        """Compile what can be compiled without a break in the graph.
-
-        MMEngine compiles ``train_step``, which calls the optimiser and the
-        hooks of distributed training; of SAIM all tensor work is in
-        ``compute_loss`` and its backward pass.
-        """
+        """Compile the blocks of SAIM; others as MMEngine does."""
         options = self.cfg.get('compile')
         model = unwrap_model(self.model)
         if not options or not isinstance(model, SAIM):
             super()._maybe_compile(target)
             return
-        options = {} if options is True else dict(options)
-        model.compute_loss = torch.compile(
-            model.compute_loss,
-            **{'fullgraph': True, 'dynamic': False, **options},
-        )
-        self.logger.info('The first iteration compiles, which takes minutes.')
+        compile_blocks(model, **({} if options is True else options))
+        self.logger.info('The first iteration compiles, for about a minute.')

@@ -25,7 +25,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from mmpretrain.models.utils import MultiheadAttention
+from torch import Tensor, nn
 
 #: Queries and keys, at most, for which the plain form is faster: causal.
 PLAIN_UP_TO = 576
@@ -129,3 +130,28 @@ def attend_plainly(
         bias, q, k.transpose(1, 2), beta=mask is not None, alpha=scale
     )
     return torch.bmm(products.softmax(dim=-1), v).unflatten(0, shape[:2])
+
+
+def attend_plainly_in_mmpretrain(model: nn.Module) -> None:
+    """Have mmpretrain's attention take the faster form too.
+
+    What drops attention, or has a scale of its own, stays as it is.
+
+    Args:
+        model: Whose ``MultiheadAttention`` is changed, wherever it stands.
+    """
+    for module in model.modules():
+        if isinstance(module, MultiheadAttention) and (
+            module.scaled_dot_product_attention
+            is F.scaled_dot_product_attention
+        ):
+            module.scaled_dot_product_attention = attend_as_pytorch
+
+
+def attend_as_pytorch(
+    q: Tensor, k: Tensor, v: Tensor, dropout_p: float = 0.0
+) -> Tensor:
+    """:func:`attend`, called as PyTorch's; with dropout that itself."""
+    if dropout_p:
+        return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
+    return attend(q, k, v, None, False, q.shape[-1] ** -0.5)

@@ -86,7 +86,9 @@ class Order(BaseModule):
             ValueError: As :meth:`PredictionOrder.partition_grid`, or if
                 ``forward`` or ``see`` returns another shape.
         """
-        cells = PredictionOrder.partition_grid(grid, segment_size).to(device)
+        cells = PredictionOrder.partition_grid(grid, segment_size)
+        # (Neither copy waits for the device: they are small.)
+        cells = cells.to(device, non_blocking=True)
         number, name = len(cells), type(self).__name__
         noise = None
         if self.random:
@@ -103,7 +105,8 @@ class Order(BaseModule):
         rows, columns = (side // segment_size for side in grid)
         values = self((rows, columns), noise, seen)
         check_shape(name, values, ((batch_size, number), (1, number)))
-        indices = cells[values.to(device).argsort(dim=1)].flatten(1)
+        values = values.to(device, non_blocking=True)
+        indices = cells[values.argsort(dim=1)].flatten(1)
         return PredictionOrder(  # (B, L)
             indices.expand(batch_size, -1), segment_length=segment_size**2
         )

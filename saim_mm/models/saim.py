@@ -145,8 +145,7 @@ class SAIM(BaseSelfSupervisor):
     ) -> Tensor:
         """Everything between images and loss; nothing in it is random.
 
-        (What torch.compile compiles, see :class:`SAIMRunner`. The order is
-        drawn outside of it, so a seed gives the same orders with and without.)
+        (The order is drawn outside of it.)
 
         Args:
             images: (B, 3, H, W), normalised.

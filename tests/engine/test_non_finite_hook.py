@@ -1,8 +1,11 @@
 """Losses and gradients that are not finite."""
 
+import functools
+
+import helpers
 import pytest
 import torch
-from helpers import assert_same, config, train, weights
+from helpers import assert_same, train, weights
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -35,6 +38,12 @@ class Spoil(Hook):
         wrapper.backward = spoilt
 
 
+@HOOKS.register_module()
+class KeepModel(Hook):
+    def before_train(self, runner):
+        KeepModel.runner = runner
+
+
 @pytest.fixture
 def images(photos, tmp_path):
     folder = tmp_path / 'images'
@@ -44,7 +53,26 @@ def images(photos, tmp_path):
     return folder
 
 
-def run(images, work_dir, iterations, iters=6, gradient=True, **options):
+@pytest.fixture(params=[False, True], ids=['not fused', 'fused'])
+def config(request):
+    """Steps left out by the host, and on the device."""
+
+    def make(*args, **kwargs):
+        cfg = helpers.config(*args, **kwargs)
+        cfg.optim_wrapper.optimizer.fused = request.param
+        return cfg
+
+    return make
+
+
+@pytest.fixture
+def run(config):
+    return functools.partial(run_with, config)
+
+
+def run_with(
+    config, images, work_dir, iterations, iters=6, gradient=True, **options
+):
     cfg = config(images, work_dir, iters=iters)
     cfg.default_hooks.non_finite.update(options)
     hook = dict(type='Spoil', iterations=iterations, gradient=gradient)
@@ -52,7 +80,7 @@ def run(images, work_dir, iterations, iters=6, gradient=True, **options):
 
 
 @pytest.mark.parametrize('gradient', [True, False])
-def test_stop(images, tmp_path, gradient):
+def test_stop(run, images, tmp_path, gradient):
     """Says where, and of which files; the weights saved are good ones."""
     with pytest.raises(FloatingPointError) as error:
         run(images, tmp_path / 'run', [3], gradient=gradient)
@@ -66,7 +94,25 @@ def test_stop(images, tmp_path, gradient):
         assert value.isfinite().all()
 
 
-def test_skip(images, tmp_path):
+@pytest.mark.parametrize('iteration', [3, 6])
+def test_stop_between_checkpoints(config, images, tmp_path, iteration):
+    """One iteration later, or after the last: the weights are good ones."""
+    cfg = config(images, tmp_path / 'run', iters=6)
+    cfg.default_hooks.checkpoint.interval = 100
+    cfg.default_hooks.checkpoint.save_last = False
+    cfg.default_hooks.logger.interval = 100
+    spoil = dict(type='Spoil', iterations=[iteration], gradient=True)
+    with pytest.raises(FloatingPointError, match=f'in iteration {iteration},'):
+        train(cfg, hooks=[spoil, dict(type='KeepModel')])
+    runner = KeepModel.runner
+    assert runner.iter in (iteration, iteration + 1)
+    for value in runner.model.state_dict().values():
+        assert value.isfinite().all()
+    for state in runner.optim_wrapper.optimizer.state.values():
+        assert state['exp_avg'].isfinite().all()
+
+
+def test_skip(config, run, images, tmp_path):
     """That step alone is left out."""
     runner = run(images, tmp_path / 'run', [3], policy='skip')
     assert runner.iter == 6
@@ -82,13 +128,13 @@ def test_skip(images, tmp_path):
     )
 
 
-def test_skip_too_often(images, tmp_path):
+def test_skip_too_often(run, images, tmp_path):
     with pytest.raises(FloatingPointError, match='max_times=2: stopped'):
         run(images, tmp_path, [1, 2, 4], policy='skip', max_times=2)
 
 
 @pytest.mark.parametrize('out_dir', [None, 'out'])
-def test_restore(images, tmp_path, out_dir):
+def test_restore(config, images, tmp_path, out_dir):
     """Weights and optimiser are those of the last checkpoint."""
     cfg = config(images, tmp_path / 'run', iters=5)
     cfg.default_hooks.non_finite.policy = 'restore'
@@ -120,7 +166,7 @@ def test_restore(images, tmp_path, out_dir):
     assert rates[0] != rates[1]
 
 
-def test_restore_before_any_checkpoint(images, tmp_path):
+def test_restore_before_any_checkpoint(run, images, tmp_path):
     runner = run(images, tmp_path, [1], policy='restore')
     assert runner.iter == 6
 

@@ -16,6 +16,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from saim_mm import PredictionOrder, SAIMRunner
 from saim_mm.engine.checks import device
 from saim_mm.engine.checks.device import check_precision
+from saim_mm.models.layers import compile_blocks
 
 IN1K = 'configs/pretrain/saim_vit-base-p16_32xb64-amp-coslr-300e_in1k.py'
 SIZE, PATCH = 32, 4
@@ -63,6 +64,8 @@ PATHS = {
     'bfloat16': (torch.bfloat16, {}, None, None),
     'bfloat16, compiled': (torch.bfloat16, {}, 'aot_eager', None),
 }
+#: Graphs of a compiled model, however deep.
+GRAPHS = 3
 # Predictions, loss and gradients: in units of the dtype's epsilon. The loss is
 # a mean over many pixels, whose errors cancel.
 BOUNDS = {torch.float32: (8, 1, 8), torch.bfloat16: (2, 0.1, 2)}
@@ -100,9 +103,7 @@ def test_every_path_matches_the_float64_reference(path):
     order = PredictionOrder.from_noise(noise)
     if backend:
         torch._dynamo.reset()
-        model.compute_loss = torch.compile(
-            model.compute_loss, backend=backend, fullgraph=True
-        )
+        compile_blocks(model, backend=backend)
     kernels = [kernel] if kernel else list(SDPBackend.__members__.values())
     with (
         sdpa_kernel(kernels),
@@ -241,21 +242,28 @@ def run(photos, work_dir, **options):
     'backend',
     ['aot_eager', pytest.param('inductor', marks=pytest.mark.slow)],
 )
-def test_compiled_training_is_one_graph(photos, tmp_path, backend):
-    """80 photos make 5 batches: nothing is compiled after the first."""
+def test_compiled_blocks_are_one_graph_each(photos, tmp_path, backend):
+    """One for all of the encoder, one for the decoder, and no other.
+
+    (And one for its first block, whose queries are positions, not trained.)
+    80 photos make 5 batches: nothing is compiled after the first.
+    """
     eager, _ = run(photos, tmp_path / 'eager')
     compiled, counters = run(
         photos, tmp_path / 'compiled', compile=dict(backend=backend)
     )
     assert len(eager) == len(compiled) == 10
-    assert counters['stats']['unique_graphs'] == 1
+    assert counters['stats']['unique_graphs'] == GRAPHS
     assert not counters['graph_break'] and not counters['recompiles']
     assert np.abs(eager - compiled).max() < 2e-3  # the same orders and crops
     assert np.abs(eager - eager[0]).max() > 2e-2  # unlike at another step
 
 
 def test_a_smaller_last_batch_compiles_once(photos, tmp_path):
-    """80 photos are 2 batches of 32 and one of 16, in each of two epochs."""
+    """80 photos are 2 batches of 32 and one of 16, in each of two epochs.
+
+    For each of the two sizes as many graphs as for one.
+    """
     losses, counters = run(
         photos,
         tmp_path / 'run',
@@ -266,7 +274,7 @@ def test_a_smaller_last_batch_compiles_once(photos, tmp_path):
         },
     )
     assert len(losses) == 6
-    assert counters['stats']['unique_graphs'] == 2
+    assert counters['stats']['unique_graphs'] == 2 * GRAPHS
 
 
 def test_a_gpu_without_bfloat16(monkeypatch):

@@ -1,8 +1,14 @@
 """Both forms of attention are the same, and the faster one runs."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
+from mmengine.config import Config
+from mmpretrain.models.utils import MultiheadAttention
+from mmpretrain.registry import MODELS
+from torch import nn
 
 from saim_mm.models import attention
 
@@ -93,3 +99,49 @@ def test_heads_are_split_alike_for_both_forms(parts):
     ):
         assert torch.equal(split, other) and split.is_contiguous()
         assert torch.equal(split.transpose(1, 2).flatten(2), part)
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+def test_mmpretrain_takes_the_faster_form_too(dtype, monkeypatch):
+    """MAE's loss and gradients stay the same, and it is that form that ran."""
+    cfg = Config.fromfile(
+        'configs/pretrain/baselines/mae_vit-mini-p4_1xb128-coslr-20e_cifar10.py'
+    )
+    torch.manual_seed(0)
+    before = MODELS.build(cfg.model)
+    after = copy.deepcopy(before)
+    attention.attend_plainly_in_mmpretrain(after)
+    called = []
+    plainly = attention.attend_plainly
+    monkeypatch.setattr(
+        attention,
+        'attend_plainly',
+        lambda *args: called.append(args) or plainly(*args),
+    )
+    images = torch.randn(4, 3, 32, 32)
+    results = []
+    for model in (before, after):
+        torch.manual_seed(1)  # of MAE's masks
+        with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
+            loss = model(images, None, mode='loss')['loss']
+        loss.backward()
+        blocks = (model.backbone.layers[0], model.neck.decoder_blocks[-1])
+        results.append(
+            [loss.detach(), *(b.attn.qkv.weight.grad for b in blocks)]
+        )
+    assert len(called) == (4 + 3 if dtype == torch.bfloat16 else 0)
+    bound = 0.02 if dtype == torch.bfloat16 else 0  # to the bit
+    for ours, theirs in zip(*results):
+        error = (ours - theirs).norm()
+        assert error <= bound * theirs.norm()
+
+
+def test_what_drops_attention_stays(monkeypatch):
+    monkeypatch.setattr(
+        attention, 'attend', lambda *_: pytest.fail('drops nothing')
+    )
+    module = MultiheadAttention(8, 2, attn_drop=0.5).train()
+    scaled = MultiheadAttention(8, 2, qk_scale=0.3)
+    attention.attend_plainly_in_mmpretrain(nn.ModuleList([module, scaled]))
+    for each in (module, scaled):
+        assert each(torch.randn(2, 5, 8)).shape == (2, 5, 8)

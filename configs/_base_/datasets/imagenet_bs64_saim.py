@@ -1,6 +1,6 @@
 # ImageNet-1k without its labels. Mean and deviation are ImageNet's, in RGB.
 data_preprocessor = dict(
-    type='SelfSupDataPreprocessor',
+    type='PixelPreprocessor',
     mean=[123.675, 116.28, 103.53],
     std=[58.395, 57.12, 57.375],
     to_rgb=True,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+from typing import Any
 
 import torch
 from mmengine.hooks import Hook
@@ -12,7 +13,9 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...utils.check import check_arg
+from ..fsdp import is_sharded
 from ..resume import newest_checkpoint
+from ..scalars import DeferredScalars
 
 
 @HOOKS.register_module()
@@ -20,7 +23,9 @@ class NonFiniteHook(Hook):
     """Looks at every loss and gradient, and acts if one is not finite.
 
     The log says in which iteration and process, of which files, and how large
-    the gradients are. A step whose gradients are not finite is never made.
+    the gradients are. A step whose gradients are not finite is never made:
+    fused optimisers leave it out on the device, so nothing waits for that, and
+    the hook acts one iteration later, or before a checkpoint is written.
     (``AmpOptimWrapper``'s scaler leaves out steps itself: of it, of several
     optimisers and of MMEngine's strategies only the loss is looked at.)
 
@@ -51,7 +56,8 @@ class NonFiniteHook(Hook):
         self.policy = policy
         self.max_times = max_times
         self.times = 0
-        self.norm = 0.0
+        self.norm: torch.Tensor | float = 0.0
+        self.seen = DeferredScalars()
 
     def before_train(self, runner: Runner) -> None:
         """Put a look at the gradients before every step of the optimiser."""
@@ -60,11 +66,19 @@ class NonFiniteHook(Hook):
             wrapper, AmpOptimWrapper
         ):
             return
-        step = wrapper.step
+        step, optimizer = wrapper.step, wrapper.optimizer
 
         @functools.wraps(step)
         def step_if_finite(**kwargs) -> None:
-            self.norm = gradient_norm(wrapper.optimizer).item()
+            norm = gradient_norm(optimizer)
+            if is_fused(optimizer) and not is_sharded(runner.model):
+                # What PyTorch's GradScaler sets: not 0, and nothing changes.
+                optimizer.found_inf = 1 - norm.isfinite().float()
+                step(**kwargs)
+                del optimizer.found_inf
+                self.norm = norm
+                return
+            self.norm = norm.item()
             if math.isfinite(self.norm):
                 step(**kwargs)
 
@@ -77,28 +91,54 @@ class NonFiniteHook(Hook):
         data_batch: dict | None = None,
         outputs: dict | None = None,
     ) -> None:
-        """Act.
+        """Keep what this iteration gave, and act on the one before.
 
         Raises:
             FloatingPointError: If the policy is to stop, or it happened too
                 often.
         """
         losses = {
-            name: float(torch.as_tensor(value).detach().mean())
+            name: torch.as_tensor(value).detach().mean()
             for name, value in (outputs or {}).items()
             if 'loss' in name and not isinstance(value, (list, tuple))
         }
-        norm, self.norm = self.norm, 0.0
-        if all(map(math.isfinite, [*losses.values(), norm])):
-            return
         samples = (data_batch or {}).get('data_samples') or []
+        self.seen.put(
+            {**losses, 'norm of the gradients': self.norm},
+            (runner.iter + 1, [s.get('img_path', '?') for s in samples]),
+        )
+        self.norm = 0.0
+        self.catch_up(runner, keep=1)
+
+    def after_train(self, runner: Runner) -> None:
+        """Act on the last iteration."""
+        self.catch_up(runner)
+
+    def catch_up(self, runner: Runner, keep: int = 0) -> None:
+        """Act on all iterations but the last ``keep``.
+
+        Raises:
+            FloatingPointError: As :meth:`after_train_iter`.
+        """
+        for values, (iteration, files) in self.seen.take(keep):
+            if not all(map(math.isfinite, values.values())):
+                self._act(runner, values, iteration, files)
+
+    def _act(
+        self,
+        runner: Runner,
+        values: dict[str, Any],
+        iteration: int,
+        files: list[str],
+    ) -> None:
+        *losses, norm = values.items()
         message = (
-            f'not finite in iteration {runner.iter + 1}, process '
-            f'{runner.rank}: loss {losses}, norm of the gradients {norm:g}; '
-            f'its files: {[s.get("img_path", "?") for s in samples]}'
+            f'not finite in iteration {iteration}, process {runner.rank}: '
+            f'loss {dict(losses)}, {norm[0]} {norm[1]:g}; its files: {files}'
         )
         # Of the loss alone one process may know; the gradients are shared.
-        self.times += not math.isfinite(norm)
+        left_out = not math.isfinite(norm[1])
+        self.times += left_out
         if self.policy == 'stop' or self.times > self.max_times:
             raise FloatingPointError(
                 f'{message}. NonFiniteHook.policy={self.policy!r}, '
@@ -107,7 +147,7 @@ class NonFiniteHook(Hook):
                 'optim_wrapper.clip_grad or float32 may help'
             )
         runner.logger.error(f'{message}; the step is left out')
-        if self.policy == 'restore' and not math.isfinite(norm):
+        if self.policy == 'restore' and left_out:
             self._restore(runner)
 
     def _restore(self, runner: Runner) -> None:
@@ -141,4 +181,11 @@ def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor:
         return torch.zeros(())
     return torch.linalg.vector_norm(
         torch.stack([norm.float() for norm in torch._foreach_norm(gradients)])
+    )
+
+
+def is_fused(optimizer: torch.optim.Optimizer) -> bool:
+    """Whether every step of it looks at ``found_inf`` itself."""
+    return getattr(optimizer, '_step_supports_amp_scaling', False) and all(
+        group.get('fused') for group in optimizer.param_groups
     )
