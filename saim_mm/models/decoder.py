@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -29,9 +28,6 @@ class SAIMDecoder(BaseModule):
             encoder has.
         share_weights: Whether decoder block k is encoder block k rather than a
             block of its own.
-        mix_layers: Whether each block reads a learned mixture of the outputs
-            of all encoder blocks (CrossMAE's inter-block attention, Fu et al.
-            2025) rather than one of them, which the mixture starts as.
         widen_factor: Channels D of the decoder, its heads and MLPs, as a share
             of the encoder's. Below 1, linear layers lead from the encoder's
             channels to D, one for the position embedding and one for what each
@@ -48,7 +44,6 @@ class SAIMDecoder(BaseModule):
         arch: dict,
         depth: int | None = None,
         share_weights: bool = False,
-        mix_layers: bool = False,
         widen_factor: float = 1.0,
         with_cp: bool = False,
         init_cfg: dict | None = None,
@@ -107,20 +102,11 @@ class SAIMDecoder(BaseModule):
             linear(encoder_dims, embed_dims) for _ in range(depth)
         )
         self.project = linear(embed_dims, encoder_dims)
-        self.mixture = None
-        if mix_layers:
-            self.mixture = nn.Parameter(torch.zeros(depth, encoder_depth))
 
     def init_weights(self) -> None:
-        """Let each block read the output that it reads without a mixture."""
         super().init_weights()
         for module in (self.embed, *self.contexts, self.project):
             xavier_linear(module)
-        if self.mixture is not None:
-            nn.init.zeros_(self.mixture)
-            with torch.no_grad():
-                for k in range(self.depth):
-                    self.mixture[k, (k + 1) * self.step - 1] = 1
 
     def forward(
         self,
@@ -151,13 +137,7 @@ class SAIMDecoder(BaseModule):
         )
         query = self.embed(positions)
         for k, layer in enumerate(layers):
-            if self.mixture is None:
-                context = hidden[(k + 1) * self.step - 1]
-            else:
-                context = sum(
-                    weight * output
-                    for weight, output in zip(self.mixture[k], hidden)
-                )
+            context = hidden[(k + 1) * self.step - 1]
             query = layer(
                 query,
                 context=self.contexts[k](context),

@@ -32,28 +32,23 @@ class PredictionOrder:
             patch of image ``b`` that is predicted at step ``t``.
         segment_length: Patches n of a segment; divides L. Defaults to 1, one
             patch after the other.
-        predicted: Number K of patches that are predicted, the last ones.
-            Defaults to None, all that are in no prefix.
-        prefix: Number S of patches in the prefix: one for all images, or
-            int64, (B,), one for each; then K counts as if there were no
-            prefix, and :meth:`counted` says which of the K are behind it.
-            Whole segments.
+        prefix: Number S of patches in the prefix, whole segments: one for all
+            images, and the K = L - S behind it are predicted; or int64, (B,),
+            one for each, then K = L, and :meth:`counted` says which of them
+            are behind it.
     """
 
     def __init__(
         self,
         indices: Tensor,
         segment_length: int = 1,
-        predicted: int | None = None,
         prefix: int | Tensor = 0,
     ) -> None:
-        behind = indices.shape[1]
-        if isinstance(prefix, int):
-            behind -= prefix
         self.indices = indices
         self.segment_length = segment_length
-        self.predicted = behind if predicted is None else predicted
-        self.predicted = min(self.predicted, behind)
+        self.predicted = indices.shape[1]  # K
+        if isinstance(prefix, int):
+            self.predicted -= prefix
         self.prefix = prefix
 
     @classmethod
@@ -120,29 +115,13 @@ class PredictionOrder:
         )
         return patches.transpose(1, 2).reshape(-1, segment_size**2)
 
-    def with_predict_ratio(self, share: float) -> PredictionOrder:
-        """The same order, of which only the last patches are predicted.
-
-        Args:
-            share: Of the patches, more than 0 and at most 1.
-        """
-        number = max(1, round(share * self.indices.shape[1]))
-        return PredictionOrder(
-            self.indices,
-            self.segment_length,
-            min(number, self.predicted),
-            self.prefix,
-        )
-
     def with_prefix(self, prefix: int | Tensor) -> PredictionOrder:
         """The same order, of which the first patches are a prefix.
 
         Args:
             prefix: As for the class.
         """
-        return PredictionOrder(
-            self.indices, self.segment_length, self.predicted, prefix
-        )
+        return PredictionOrder(self.indices, self.segment_length, prefix)
 
     def check(self, length: int) -> None:
         """Refuse an order of other patches, or one that is none.
@@ -192,10 +171,7 @@ class PredictionOrder:
         """
         if isinstance(self.prefix, int):
             return None
-        length = self.indices.shape[1]
-        step = torch.arange(
-            length - self.predicted, length, device=self.indices.device
-        )
+        step = torch.arange(self.predicted, device=self.indices.device)
         return step >= self.prefix.unsqueeze(1)
 
     def content_mask(self) -> Tensor | None:

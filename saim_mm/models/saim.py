@@ -42,10 +42,6 @@ class SAIM(BaseSelfSupervisor):
             :class:`SemanticOrder` (SemAIM); or one of your own.
         segment_size: Side, in patches, of the squares that are put in order
             and predicted whole (RandSAC). Defaults to 1: SAIM.
-        predict_ratio: Share of the patches that are predicted, the last ones
-            of the order: those before are context alone, so the decoder has
-            less to do (XLNet's partial prediction, Yang et al. 2019, Sec.
-            2.3).
         prefix: Share of the patches, the first of the order, that see each
             other and are not predicted; or 'random', a number of them drawn
             for every image and step (AIM's prefix attention, El-Nouby et al.
@@ -71,7 +67,6 @@ class SAIM(BaseSelfSupervisor):
         target_generator: dict,
         order: str | dict = 'stochastic',
         segment_size: int = 1,
-        predict_ratio: float = 1.0,
         prefix: float | str | None = None,
         teacher: dict | None = None,
         pretrained: str | None = None,
@@ -99,7 +94,6 @@ class SAIM(BaseSelfSupervisor):
         )
         self.order = order
         self.segment_size = segment_size
-        self.predict_ratio = predict_ratio
         self.prefix = prefix
         self.teacher = teacher
         self.order_checked = False
@@ -156,7 +150,6 @@ class SAIM(BaseSelfSupervisor):
         Returns:
             The loss, a scalar.
         """
-        order = order.with_predict_ratio(self.predict_ratio)
         pred = self.predict_patches(images, order)  # (B, K, P)
         if target is None:
             target = self.target_generator(images, self)  # (B, L, P)
@@ -169,8 +162,8 @@ class SAIM(BaseSelfSupervisor):
         """Predict every patch from those before it.
 
         Images are (B, 3, H, W), normalised; predictions (B, K, P), in the
-        prediction order, of the order's last K patches: all L, unless it says
-        otherwise.
+        prediction order, of the order's last K patches: all L, unless it has
+        a prefix.
         """
         # N outputs (B, T, C) of T = L + 1 - n tokens, and (B, L, C)
         hidden, positions = self.backbone(images, order)
@@ -299,7 +292,7 @@ def check_fit(model: SAIM) -> None:
         model.backbone.patch_resolution, model.segment_size
     )
     order, segments = model.order, len(cells)
-    ratio, prefix = model.predict_ratio, model.prefix
+    prefix = model.prefix
     check_arg(
         model.neck.depth > 0
         or not (order.random or order.looks or type(order).see != Order.see),
@@ -315,12 +308,6 @@ def check_fit(model: SAIM) -> None:
         0,
         'more than 0 with segments',
     )
-    check_arg(
-        isinstance(ratio, (int, float)) and 0 < ratio <= 1,
-        'predict_ratio',
-        ratio,
-        'a share of the patches, more than 0 and at most 1',
-    )
     share = isinstance(prefix, (int, float)) and not isinstance(prefix, bool)
     check_arg(
         prefix is None
@@ -332,12 +319,12 @@ def check_fit(model: SAIM) -> None:
         'an image that is at least one of them and leaves one to predict',
     )
     check_arg(
-        (model.segment_size == ratio == 1 and prefix is None)
+        (model.segment_size == 1 and prefix is None)
         or not getattr(model.head, 'blocks', None),
         'head.predictor',
         'transformer',
-        "'linear' or 'mlp' with segments or a prefix, or if a part is "
-        'predicted: the blocks attend to every patch before',
+        "'linear' or 'mlp' with segments or a prefix: the blocks attend to "
+        'every patch before',
     )
 
 

@@ -205,7 +205,7 @@ def test_what_is_refused(classes, tmp_path):
     with pytest.raises(ValueError, match='out=.*: must be outside of'):
         compare(classes, classes / 'out', **SHORT)
     with pytest.raises(ValueError, match='no such field'):
-        options = {**OPTIONS, 'model.predict_ratio': 0.5}
+        options = {**OPTIONS, 'model.segment_size': 2}
         compare(classes, tmp_path / 'out', **{**SHORT, 'options': options})
     assert not (tmp_path / 'out/pretrain').exists()  # before it has begun
 

@@ -172,7 +172,7 @@ def step_on_a_gpu(options, preprocessor='PixelPreprocessor'):
         {'model.order': 'raster'},
         {'model.segment_size': 2},
         {'model.prefix': 'random'},
-        {'model.prefix': 0.5, 'model.predict_ratio': 0.25},
+        {'model.prefix': 0.5, 'model.neck.widen_factor': 0.5},
         {'model.order': dict(_delete_=True, type='SemanticOrder')},
     ],
     ids=str,

@@ -88,11 +88,9 @@ def test_every_option_of_the_table_can_be_set():
         'model.backbone.patch_size': 8,
         'model.order': 'raster',
         'model.segment_size': 2,
-        'model.predict_ratio': 0.5,
         'model.prefix': 'random',
         'model.teacher': dict(type='MovingAverageTeacher'),
         'model.target_generator.type': 'SmoothedPatchTarget',
-        'model.neck.mix_layers': True,
         'model.neck.widen_factor': 1,
         'model.neck.depth': 6,
         'model.neck.share_weights': True,
@@ -110,7 +108,7 @@ def test_every_option_of_the_table_can_be_set():
     model = MODELS.build(cfg.model)
     assert model.backbone.patch_resolution == (8, 12)
     assert isinstance(model.order, MODELS.get('RasterOrder'))
-    assert (model.segment_size, model.predict_ratio) == (2, 0.5)
+    assert model.segment_size == 2
     assert model.prefix == 'random'
     assert model.teacher is not None
     assert model.neck.depth == 6

@@ -8,7 +8,7 @@ import torch
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
-from saim_mm import PredictionOrder, SAIMDecoder
+from saim_mm import PredictionOrder
 from saim_mm.models.order import literal_masks
 from saim_mm.models.orders import StochasticOrder
 
@@ -19,7 +19,6 @@ def build(
     img_size=(16, 24),
     order='stochastic',
     segment_size=1,
-    predict_ratio=1.0,
     prefix=None,
     neck=None,
     head=None,
@@ -37,7 +36,6 @@ def build(
                     type='SAIM',
                     order=order,
                     segment_size=segment_size,
-                    predict_ratio=predict_ratio,
                     prefix=prefix,
                     backbone=dict(
                         type='SAIMViT',
@@ -93,9 +91,8 @@ SWITCHES = {
     'depth 0': dict(order='raster', neck=dict(depth=0)),
     'shared': dict(neck=dict(share_weights=True)),
     'shared, depth 2': dict(neck=dict(share_weights=True, depth=2)),
-    'mixture': dict(neck=dict(depth=2, mix_layers=True)),
     'half width': dict(neck=dict(widen_factor=0.5)),
-    'half width, mixture': dict(neck=dict(widen_factor=0.5, mix_layers=True)),
+    'half width, depth 2': dict(neck=dict(widen_factor=0.5, depth=2)),
     'no blur': dict(target=dict(kernel_size=None)),
     'blur 3': dict(target=dict(kernel_size=3)),
     'blur 9, sigma 1.5': dict(target=dict(kernel_size=9, sigma=1.5)),
@@ -105,28 +102,19 @@ SWITCHES = {
     'transformer head': dict(head=dict(predictor='transformer')),
     'segments': dict(segment_size=2),
     'segments, raster': dict(segment_size=2, order='raster'),
-    'last half': dict(predict_ratio=0.5),
-    'segments, last third': dict(segment_size=2, predict_ratio=1 / 3),
     'square': dict(img_size=16),
     'one row': dict(img_size=(4, 40)),
-    'prefix, last quarter': dict(prefix=0.5, predict_ratio=0.25),
+    'prefix': dict(prefix=0.5),
     'prefix, of all but one': dict(prefix=0.96),
     'prefix, segments': dict(prefix=0.5, segment_size=2),
     'prefix, no decoder': dict(prefix=0.4, order='raster', neck=dict(depth=0)),
     'random prefix, shared': dict(
         prefix='random', neck=dict(share_weights=True)
     ),
-    'random prefix, last half, L1': dict(
-        prefix='random', predict_ratio=0.5, head=L1
-    ),
-    'random prefix, segments, last third': dict(
-        prefix='random', segment_size=2, predict_ratio=1 / 3
-    ),
+    'random prefix, L1': dict(prefix='random', head=L1),
+    'random prefix, segments': dict(prefix='random', segment_size=2),
     'random prefix, no decoder': dict(
         prefix='random', order='snake', neck=dict(depth=0)
-    ),
-    'last half, no decoder': dict(
-        predict_ratio=0.5, order='raster', neck=dict(depth=0)
     ),
     **{
         f'{order}, segments of {size}': dict(order=order, segment_size=size)
@@ -181,7 +169,6 @@ def test_equals_literal_equations(switch):
         **neck,
         predictor=head.get('predictor', 'mlp'),
         criterion=head.get('loss', dict(criterion='L2'))['criterion'],
-        last=round(model.predict_ratio * rows * columns),
         indices=order.indices,
         prefix=torch.as_tensor(order.prefix).expand(len(images)).tolist(),
         **config.get('target', {}),
@@ -215,7 +202,6 @@ def test_equals_literal_equations(switch):
         'shared',
         'transformer head',
         'segments',
-        'mixture',
         'half width',
     ],
 )
@@ -268,22 +254,6 @@ def test_no_leak_with_options(switch):
         size = order.segment_length
         end = (torch.arange(24) // size + 1) * size
         assert torch.equal(changed, steps >= end.unsqueeze(1))
-
-
-def test_mixture_starts_as_one_block():
-    """Before training, and with another depth, it changes nothing."""
-    torch.manual_seed(0)
-    images = torch.rand(2, 3, 16, 24)
-    losses = []
-    for mix_layers in (False, True):
-        decoder = SAIMDecoder(ARCH, depth=2, mix_layers=mix_layers)
-        decoder.init_weights()
-        model = build(neck=dict(depth=2)).float()
-        decoder.layers = model.neck.layers
-        model.neck = decoder
-        order = PredictionOrder.sample('raster', 2, (4, 6), 'cpu')
-        losses.append(model.compute_loss(images, order))
-    torch.testing.assert_close(*losses)
 
 
 def test_segments_are_squares_in_random_order():

@@ -159,8 +159,8 @@ def test_frozen_stages_stay_frozen():
         ),
         (dict(neck__depth=0), ['order', 'stochastic', 'raster', 'neck.depth']),
         (
-            dict(predict_ratio=0.5, head__predictor='transformer'),
-            ['head.predictor', 'transformer', 'mlp', 'part'],
+            dict(prefix=0.5, head__predictor='transformer'),
+            ['head.predictor', 'transformer', 'mlp', 'prefix'],
         ),
         (
             dict(segment_size=2, head__predictor='transformer'),

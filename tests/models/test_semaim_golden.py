@@ -59,9 +59,6 @@ class TiedOrder(PredictionOrder):
         super().__init__(indices)
         self.steps = values.gather(1, indices)
 
-    def with_predict_ratio(self, share):
-        return self
-
     def content_mask(self):
         token = self.steps[:, :-1]
         mask = token.unsqueeze(1) <= token.unsqueeze(2)

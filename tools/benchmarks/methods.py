@@ -5,7 +5,7 @@
 
 Printed are the FLOPs (as tools/benchmarks/cost.py counts them) and the time of
 forward and backward of each CONFIG, as shares of the first's. The default:
-ViT-B/16's, and the two lighter decoders. --arch and
+ViT-B/16's, and the lighter decoder. --arch and
 --cfg-options: another model size and other options, in all of them.
 
 The configs take turns in one process; a time is a median, and its share the
@@ -27,8 +27,6 @@ from mmpretrain.registry import MODELS
 PRETRAIN = CONFIG.parent
 CONFIGS = [
     CONFIG,
-    PRETRAIN
-    / 'light/saim_vit-base-p16_light-width_32xb64-amp-coslr-300e_in1k.py',
     PRETRAIN / 'light/saim_vit-base-p16_light_32xb64-amp-coslr-300e_in1k.py',
 ]
 

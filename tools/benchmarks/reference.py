@@ -104,11 +104,9 @@ def pretrain(
     num_heads,
     depth=None,
     share_weights=False,
-    mix_layers=False,
     widen_factor=1,
     predictor='mlp',
     criterion='L2',
-    last=None,
     indices=None,
     prefix=None,
     **target_args,
@@ -142,9 +140,6 @@ def pretrain(
         g = linear(g, params, 'neck.embed')
     for k in range(depth):
         context = hidden[(k + 1) * num_layers // depth - 1]
-        if mix_layers:
-            weights = params['neck.mixture'][k]
-            context = torch.einsum('n,nblc->blc', weights, torch.stack(hidden))
         if widen_factor < 1:
             context = linear(context, params, f'neck.contexts.{k}')
         name = f'{decoder}.layers.{k}'
@@ -184,13 +179,9 @@ def pretrain(
         )
     pred = pred[:, 1:]  # the class token predicts nothing
     difference = pred - target(images, patch_size, **target_args)
-    if last is not None:  # only the patches of the last steps count
-        length = noise.shape[1]
+    if prefix is not None:  # only the patches behind it count
         difference = torch.cat(
-            [
-                d[patches[max(length - last, prefix[b] if prefix else 0) :]]
-                for b, (d, patches) in enumerate(zip(difference, indices))
-            ]
+            [d[i[start:]] for d, i, start in zip(difference, indices, prefix)]
         )
     loss = (difference**2 if criterion == 'L2' else difference.abs()).mean()
     return pred, loss, hidden

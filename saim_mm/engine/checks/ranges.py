@@ -47,7 +47,7 @@ RANGES: dict[str, str] = {
     'dropout_ratio': '-1 or [0, 1)',
     'mask_ratio': '(0, 1)',
     r'SAIM\.prefix': '[0, 1)',
-    r'predict_ratio|SAIMDecoder\.widen_factor': '(0, 1]',
+    r'SAIMDecoder\.widen_factor': '(0, 1]',
     'out_indices|in_index|global_attn_indexes': 'int [-1000, 1000]',
     'frozen_stages': 'int [-1, 1000]',
     'scales|ratios|rescales|target_stds|crop_size|strides?': '(0, 1e6]',
