@@ -37,6 +37,7 @@ PRETRAIN = 'configs/pretrain/'
 IN1K = 'saim_vit-base-p16_32xb64-amp-coslr-300e_in1k.py'
 TINY_CIFAR = 'saim_vit-tiny-p4_1xb512-amp-coslr-400e_cifar10.py'
 MINI_CIFAR = 'saim_vit-mini-p4_1xb128-coslr-20e_cifar10.py'
+MINI_FASHION = 'saim_vit-mini-p4_1xb128-coslr-20e_fashion-mnist.py'
 FORMS = pytest.mark.parametrize(
     'base', [IN1K, TINY_CIFAR, MINI_CIFAR], ids=['in1k', 'tiny', 'mini']
 )
@@ -262,7 +263,16 @@ def test_every_ablation_is_there():
         ablation(base, name)
         for base in (IN1K, TINY_CIFAR, MINI_CIFAR)
         for name in ABLATIONS
-    }
+    } | {ablation(MINI_FASHION, name) for name in ('raster', 'stochastic')}
+
+
+@pytest.mark.parametrize('name', ['raster', 'stochastic'])
+def test_ablation_on_other_images(name):
+    """The same model as on CIFAR-10, but for the size of the images."""
+    ours = flat(load(ablation(MINI_FASHION, name)).model)
+    theirs = flat(load(ablation(MINI_CIFAR, name)).model)
+    theirs['backbone.img_size'] = 28
+    assert ours == theirs
 
 
 @FORMS

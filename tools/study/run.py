@@ -17,8 +17,9 @@ checkpoint; its log.txt is beside its results.json. Checkpoints of
 pre-training stay, so that another readout costs minutes. After each run the
 table and the plot are written anew (tools/study/table.py).
 
---form: mini, a ViT of 4 blocks with 96 channels for CPUs, or tiny, ViT-Ti for
-GPUs (default: by what is there); it chooses the configs that are not given.
+--form: mini, a ViT of 4 blocks with 96 channels for CPUs; fashion, the same on
+Fashion-MNIST, for the methods that decide; or tiny, ViT-Ti for GPUs (default:
+mini or tiny, by what is there). It chooses the configs that are not given.
 --cfg-options change every pre-training, for example to 100 epochs:
 train_cfg.max_epochs=100 param_scheduler.1.end=100. Other settings of a config
 need another --work-dir. --downstream takes any config with a SAIMViT, of
@@ -49,6 +50,15 @@ FORMS = dict(
         dict(
             finetune10='vit-mini-p4_1xb128-coslr-10e_cifar10-10percent.py',
             finetune='vit-mini-p4_1xb128-coslr-5e_cifar10.py',
+        ),
+    ),
+    fashion=(
+        '*_vit-mini-p4_*1xb128-coslr-20e_fashion-mnist.py',
+        'vit-mini-p4_1xb128-linear-coslr-5e_fashion-mnist.py',
+        dict(
+            finetune10='vit-mini-p4_1xb128-coslr-10e_fashion-mnist-'
+            '10percent.py',
+            finetune='vit-mini-p4_1xb128-coslr-5e_fashion-mnist.py',
         ),
     ),
     tiny=(
