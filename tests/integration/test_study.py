@@ -352,6 +352,32 @@ def test_the_first_row_has_no_plot(tmp_path, monkeypatch):
     assert [x.name for x in tmp_path.glob('*.*')] == ['table.md']
 
 
+def test_differences_are_of_the_same_seeds(tmp_path, monkeypatch):
+    """By hand: 1, 3 and 5, so 3 and 2 / sqrt(3); a seed that one lacks."""
+    monkeypatch.syspath_prepend(STUDY)
+    from table import differences
+
+    for name, values in dict(
+        mae={0: 40.0, 1: 50.0, 2: 60.0, 3: 99.0},
+        saim={0: 41.0, 1: 53.0, 2: 65.0},
+        late={2: 61.5},
+        begun={0: None},
+    ).items():
+        for seed, value in values.items():
+            folder = tmp_path / name / f'seed-{seed}'
+            folder.mkdir(parents=True)
+            accuracy = {} if value is None else dict(mine=value)
+            results = dict(name=name, seed=seed, accuracy=accuracy)
+            (folder / 'results.json').write_text(json.dumps(results))
+    assert differences(tmp_path, 'mae').splitlines()[::2] == [
+        '| minus mae | seeds | mine |',
+        '| late | 1 | +1.5 |',
+    ]
+    assert '| saim | 3 | +3.0 ± 1.2 |' in differences(tmp_path, 'mae')
+    with pytest.raises(ValueError, match="no: must be one of .*'saim'"):
+        differences(tmp_path, 'no')
+
+
 def test_the_plot_names_what_matters(tmp_path, monkeypatch):
     """Every named point has its name, and none lies on another."""
     monkeypatch.syspath_prepend(STUDY)

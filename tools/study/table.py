@@ -1,10 +1,12 @@
 """Write table and plot of a study anew.
 
-    python tools/study/table.py [WORK_DIR]
+    python tools/study/table.py [WORK_DIR] [--against NAME]
 
 WORK_DIR (default: work_dirs/study) is that of tools/study/run.py; table.md and
 study.png are written into it: mean and deviation over seeds, and accuracy
-against FLOPs and hours of pre-training.
+against FLOPs and hours of pre-training. --against prints what each method has
+more than NAME: the mean of the differences seed by seed, and its standard
+error.
 """
 
 from __future__ import annotations
@@ -105,6 +107,44 @@ def report(work_dir: Path) -> str:
     return table
 
 
+def differences(work_dir: Path, name: str) -> str:
+    """A table of what each method has more than one of them.
+
+    Raises:
+        ValueError: If there is no such method.
+    """
+    import numpy as np
+
+    found = {}  # method -> seed -> column -> accuracy
+    for path in sorted(work_dir.glob('*/seed-*/results.json')):
+        run = json.loads(path.read_text())
+        if run['accuracy']:
+            found.setdefault(run['name'], {})[run['seed']] = run['accuracy']
+    if name not in found:
+        raise ValueError(f'--against {name}: must be one of {sorted(found)}')
+    theirs = found.pop(name)
+    known = dict.fromkeys(column for run in theirs.values() for column in run)
+    columns = [column for column in {**HEADINGS, **known} if column in known]
+    headings = [f'minus {name}', 'seeds']
+    headings += [HEADINGS.get(column, column) for column in columns]
+    lines = [f'| {" | ".join(headings)} |', '| --- ' * len(headings) + '|']
+    for method, runs in found.items():
+        seeds = sorted(runs.keys() & theirs.keys())
+        cells = [method, str(len(seeds))]
+        for column in columns:
+            gaps = [
+                runs[seed][column] - theirs[seed][column]
+                for seed in seeds
+                if column in runs[seed] and column in theirs[seed]
+            ]
+            cell = f'{np.mean(gaps):+.1f}' if gaps else ''
+            if len(gaps) > 1:
+                cell += f' ± {np.std(gaps, ddof=1) / len(gaps) ** 0.5:.1f}'
+            cells.append(cell)
+        lines.append(f'| {" | ".join(cells)} |')
+    return '\n'.join(lines) + '\n'
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__,
@@ -113,10 +153,16 @@ def main() -> None:
     parser.add_argument(
         'work_dir', nargs='?', type=Path, default=Path('work_dirs/study')
     )
+    parser.add_argument('--against', metavar='NAME')
     args = parser.parse_args()
     if not args.work_dir.is_dir():
         parser.error(f'{args.work_dir}: no such folder')
     print(report(args.work_dir), end='')
+    if args.against:
+        try:
+            print(f'\n{differences(args.work_dir, args.against)}', end='')
+        except ValueError as error:
+            parser.error(str(error))
 
 
 if __name__ == '__main__':
