@@ -51,8 +51,7 @@ def check_fsdp(cfg: Config) -> None:
         not cfg.get('compile'),
         'compile',
         cfg.get('compile'),
-        f'False with fsdp={fsdp!r}: the gathering of weights is no part of '
-        'one graph',
+        f'False with fsdp={fsdp!r}: the two have not been tried together',
     )
     hooks = [hook.get('type') for hook in cfg.get('custom_hooks') or []]
     check_arg(

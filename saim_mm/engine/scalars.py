@@ -28,11 +28,15 @@ class DeferredScalars:
                 it is.
             note: Returned with them.
         """
+        scalars = {
+            name: value.detach() if isinstance(value, torch.Tensor) else value
+            for name, value in scalars.items()
+        }
         event = None
         if any(is_on_gpu(value) for value in scalars.values()):
+            # PyTorch pins the memory that such copies go to.
             scalars = {
-                # PyTorch pins the memory that such copies go to.
-                name: value.detach().to('cpu', non_blocking=True)
+                name: value.to('cpu', non_blocking=True)
                 if is_on_gpu(value)
                 else value
                 for name, value in scalars.items()

@@ -34,12 +34,11 @@ class PixelPreprocessor(SelfSupDataPreprocessor):
         Returns:
             The same on the device, normalised, float32.
         """
-        data = self.cast_data(data)
+        inputs = self.cast_data(data['inputs'])
         if self.reverse_channels:
-            inputs = data['inputs']
-            data['inputs'] = (
+            inputs = (
                 inputs.flip(1)
                 if isinstance(inputs, Tensor)
                 else [views.flip(1) for views in inputs]
             )
-        return super().forward(data, training)
+        return super().forward({**data, 'inputs': inputs}, training)

@@ -325,17 +325,28 @@ class TransformerBlock(BaseModule):
         return self.ffn(self.ln2(x), identity=x)
 
 
+#: Graphs of the blocks' one function that PyTorch may keep; its 8 are few:
+#: every size of a batch, every rate of stochastic depth and evaluation beside
+#: training have their own.
+MAX_GRAPHS = 512
+
+
 def compile_blocks(model: nn.Module, **options: Any) -> None:
     """Compile every block of a model, in place, by itself.
 
-    The blocks of a stream share one graph, so compiling takes as long for 4
-    as for 24; and in distributed training the gradients of a block can be
-    averaged while those of the one before are computed.
+    Without stochastic depth the blocks of a stream share one graph, so
+    compiling takes as long for 4 as for 24; and in distributed training the
+    gradients of a block can be averaged while those of the one before are
+    computed.
 
     Args:
         model: Whose :class:`TransformerBlock` are compiled.
         **options: Of ``torch.compile``.
     """
+    limits = torch._dynamo.config
+    for name in ('recompile_limit', 'cache_size_limit'):  # the latter: < 2.6
+        if getattr(limits, name, MAX_GRAPHS) < MAX_GRAPHS:
+            setattr(limits, name, MAX_GRAPHS)
     for block in model.modules():
         if isinstance(block, TransformerBlock):
             block.compile(**{'fullgraph': True, 'dynamic': False, **options})

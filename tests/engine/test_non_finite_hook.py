@@ -1,16 +1,19 @@
 """Losses and gradients that are not finite."""
 
 import functools
+from types import SimpleNamespace
 
 import helpers
 import pytest
 import torch
 from helpers import assert_same, train, weights
 from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
 from mmengine.registry import HOOKS
 
 from saim_mm import NonFiniteHook
 from saim_mm.checkpoint.loader import load_from_local
+from saim_mm.engine.hooks.non_finite_hook import files_of
 
 
 @HOOKS.register_module()
@@ -176,3 +179,82 @@ def test_bad_arguments():
         NonFiniteHook(policy='ignore')
     with pytest.raises(ValueError, match='NonFiniteHook.max_times=0: must be'):
         NonFiniteHook(max_times=0)
+
+
+def test_twice(config, images, tmp_path):
+    """A hook more, and a training that goes on after it was stopped."""
+    cfg = config(images, tmp_path, iters=4)
+    cfg.default_hooks.checkpoint.interval = 100
+    hooks = [
+        dict(type='NonFiniteHook'),
+        dict(type='Spoil', iterations=[2], gradient=True),
+        dict(type='KeepModel'),
+    ]
+    with pytest.raises(FloatingPointError, match='in iteration 2,'):
+        train(cfg, hooks=hooks)
+    runner = KeepModel.runner
+    assert not hasattr(runner.optim_wrapper.optimizer, 'found_inf')
+    runner.train()
+    assert runner.iter == 4
+    for value in runner.model.state_dict().values():
+        assert value.isfinite().all()
+
+
+def test_restored_once(config, images, tmp_path):
+    """Not again for the iteration that ran on the weights of before."""
+    cfg = config(images, tmp_path, iters=6)
+    cfg.default_hooks.non_finite.update(policy='restore', max_times=1)
+    cfg.default_hooks.checkpoint.update(interval=2, save_last=False)
+    cfg.default_hooks.logger.interval = 100
+    train(cfg, hooks=[dict(type='Spoil', iterations=[3, 4], gradient=True)])
+    [log] = tmp_path.glob('*/*.log')
+    assert log.read_text().count('Weights and optimiser are those of') == 1
+
+
+@pytest.mark.parametrize('strict', [False, True])
+def test_clipped_gradients(config, images, tmp_path, strict):
+    """The step is left out before the norm is looked at, or logged."""
+    cfg = config(images, tmp_path, iters=4)
+    cfg.default_hooks.non_finite.policy = 'skip'
+    cfg.optim_wrapper.clip_grad = dict(max_norm=1.0, error_if_nonfinite=strict)
+    spoil = dict(type='Spoil', iterations=[2], gradient=True)
+    runner = train(cfg, hooks=[spoil])
+    norms, _ = runner.message_hub.get_scalar('train/grad_norm').data
+    assert len(norms) == 3 and all(norm > 0 for norm in norms)
+
+
+@pytest.mark.parametrize(
+    'make',
+    [
+        lambda parameters: torch.optim.SGD(
+            parameters, 0.1, momentum=0.9, fused=True
+        ),
+        lambda parameters: torch.optim.Adam(parameters, 0.1, fused=True),
+        lambda parameters: torch.optim.AdamW(parameters, 0.1, fused=True),
+    ],
+)
+def test_the_first_step_of_each_optimizer(make):
+    """Nothing of what was left out comes back with the second."""
+    parameter = torch.nn.Parameter(torch.ones(64))
+    optimizer = make([parameter])
+    runner = SimpleNamespace(
+        optim_wrapper=OptimWrapper(optimizer), model=torch.nn.Identity()
+    )
+    NonFiniteHook().before_train(runner)
+    for gradient in (float('nan'), 1.0):
+        before = parameter.detach().clone()
+        parameter.grad = torch.full_like(parameter, gradient)
+        torch.empty(64).fill_(float('nan'))  # what memory may hold
+        runner.optim_wrapper.step()
+        assert torch.equal(parameter, before) == (gradient != 1.0)
+    assert parameter.isfinite().all() and (parameter < 1).all()
+
+
+@pytest.mark.parametrize(
+    'batch',
+    [None, [1, 2], dict(data_samples=torch.ones(2)), dict(data_samples=[[1]])],
+    ids=repr,
+)
+def test_batches_of_others(batch):
+    assert files_of(batch) == []
+    assert files_of(dict(data_samples=[dict(img_path='a'), {}])) == ['a', '?']

@@ -259,6 +259,26 @@ def test_compiled_blocks_are_one_graph_each(photos, tmp_path, backend):
     assert np.abs(eager - eager[0]).max() > 2e-2  # unlike at another step
 
 
+def test_compiled_with_stochastic_depth_and_pictures(photos, tmp_path):
+    """Each of twelve blocks has a rate of its own, so more than 8 graphs."""
+    losses, counters = run(
+        photos,
+        tmp_path / 'run',
+        **{
+            'compile': dict(backend='eager'),
+            'model.backbone.arch.num_layers': 12,
+            'model.backbone.drop_path_rate': 0.2,
+            'train_dataloader.batch_size': 32,
+            'train_dataloader.drop_last': False,
+            'custom_hooks': [
+                dict(type='ReconstructionHook', interval=3, num_images=2)
+            ],
+        },
+    )
+    assert len(losses) == 6
+    assert counters['stats']['unique_graphs'] > 2 * 8
+
+
 def test_a_smaller_last_batch_compiles_once(photos, tmp_path):
     """80 photos are 2 batches of 32 and one of 16, in each of two epochs.
 

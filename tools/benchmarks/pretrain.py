@@ -81,6 +81,7 @@ class Bench:
     """A model, a batch, and the step in each form."""
 
     def __init__(self, setting: Setting, device: str) -> None:
+        torch._dynamo.reset()  # of the setting before
         torch.manual_seed(0)
         self.setting = setting
         self.dtype = getattr(torch, setting.dtype)

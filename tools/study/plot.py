@@ -21,7 +21,7 @@ COSTS = (
 #: Folder of a method's config -> heading, colour and marker.
 GROUPS = {
     'pretrain': ('SAIM', 'C0', 'o'),
-    'light': ('lighter decoders', 'C2', 's'),
+    'light': ('a lighter decoder', 'C2', 's'),
     'baselines': ('other methods', 'C1', 'D'),
     'beyond': ('beyond the paper', 'C4', '^'),
     'ablations': ('ablations', 'C3', 'v'),

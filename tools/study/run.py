@@ -4,7 +4,7 @@
         [--jobs 2] [--frozen CONFIG] [--downstream NAME=CONFIG ...]
         [--cfg-options KEY=VALUE ...] [--work-dir work_dirs/study]
 
-Each CONFIG (default: SAIM on CIFAR-10, baselines, ablations, light decoders
+Each CONFIG (default: SAIM on CIFAR-10, baselines, ablations, a light decoder
 and what is beyond the paper) is pre-trained as it stands; its frozen encoder
 is then read out in every way (saim_mm.evaluation.probes), on the images and
 labels of --frozen, and trained by each config of --downstream. Beside them

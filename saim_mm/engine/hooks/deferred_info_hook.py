@@ -13,12 +13,17 @@ from ..scalars import DeferredScalars
 class DeferredInfoHook(RuntimeInfoHook):
     """MMEngine's ``RuntimeInfoHook``, which reads losses one iteration later.
 
-    When the log is written, or a checkpoint, those of all iterations have been
-    read; in between the message hub lacks the last one's.
+    When the log is written, or by :class:`SAIMRunner` a checkpoint, those of
+    all iterations have been read; in between the message hub lacks the last
+    one's.
     """
 
     def __init__(self) -> None:
         self.losses = DeferredScalars()
+
+    def before_train(self, runner: Runner) -> None:
+        self.losses = DeferredScalars()  # without those of a failed training
+        super().before_train(runner)
 
     def after_train_iter(
         self,

@@ -24,8 +24,9 @@ class NonFiniteHook(Hook):
 
     The log says in which iteration and process, of which files, and how large
     the gradients are. A step whose gradients are not finite is never made:
-    fused optimisers leave it out on the device, so nothing waits for that, and
-    the hook acts one iteration later, or before a checkpoint is written.
+    a fused Adam or AdamW leaves it out on the device, so nothing waits for
+    that, and the hook acts one iteration later, or before :class:`SAIMRunner`
+    writes a checkpoint.
     (``AmpOptimWrapper``'s scaler leaves out steps itself: of it, of several
     optimisers and of MMEngine's strategies only the loss is looked at.)
 
@@ -61,6 +62,7 @@ class NonFiniteHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Put a look at the gradients before every step of the optimiser."""
+        self.seen = DeferredScalars()  # without those of a failed training
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, OptimWrapper) or isinstance(
             wrapper, AmpOptimWrapper
@@ -71,11 +73,17 @@ class NonFiniteHook(Hook):
         @functools.wraps(step)
         def step_if_finite(**kwargs) -> None:
             norm = gradient_norm(optimizer)
-            if is_fused(optimizer) and not is_sharded(runner.model):
+            if (
+                is_fused(optimizer)
+                and not is_sharded(runner.model)
+                and not wrapper.clip_grad_kwargs  # reads the norm itself
+            ):
                 # What PyTorch's GradScaler sets: not 0, and nothing changes.
                 optimizer.found_inf = 1 - norm.isfinite().float()
-                step(**kwargs)
-                del optimizer.found_inf
+                try:
+                    step(**kwargs)
+                finally:
+                    optimizer.__dict__.pop('found_inf', None)
                 self.norm = norm
                 return
             self.norm = norm.item()
@@ -102,10 +110,9 @@ class NonFiniteHook(Hook):
             for name, value in (outputs or {}).items()
             if 'loss' in name and not isinstance(value, (list, tuple))
         }
-        samples = (data_batch or {}).get('data_samples') or []
         self.seen.put(
             {**losses, 'norm of the gradients': self.norm},
-            (runner.iter + 1, [s.get('img_path', '?') for s in samples]),
+            (runner.iter + 1, data_batch),
         )
         self.norm = 0.0
         self.catch_up(runner, keep=1)
@@ -120,9 +127,9 @@ class NonFiniteHook(Hook):
         Raises:
             FloatingPointError: As :meth:`after_train_iter`.
         """
-        for values, (iteration, files) in self.seen.take(keep):
+        for values, (iteration, batch) in self.seen.take(keep):
             if not all(map(math.isfinite, values.values())):
-                self._act(runner, values, iteration, files)
+                self._act(runner, values, iteration, files_of(batch))
 
     def _act(
         self,
@@ -163,6 +170,7 @@ class NonFiniteHook(Hook):
             for group, rate in zip(wrapper.param_groups, rates):
                 group['lr'] = rate
         runner.logger.warning(f'Weights and optimiser are those of {path}')
+        self.seen = DeferredScalars()  # what came of the weights of before
 
 
 def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor:
@@ -185,7 +193,21 @@ def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor:
 
 
 def is_fused(optimizer: torch.optim.Optimizer) -> bool:
-    """Whether every step of it looks at ``found_inf`` itself."""
-    return getattr(optimizer, '_step_supports_amp_scaling', False) and all(
-        group.get('fused') for group in optimizer.param_groups
-    )
+    """Whether every step of it looks at ``found_inf`` itself.
+
+    (So does a fused SGD, but if its first step is left out its momentum is
+    memory that nobody has written: torch 2.14.)
+    """
+    return isinstance(
+        optimizer, (torch.optim.Adam, torch.optim.AdamW)
+    ) and all(group.get('fused') for group in optimizer.param_groups)
+
+
+def files_of(batch: Any) -> list[str]:
+    """The files of a batch, as far as it is one of the toolboxes'."""
+    samples = batch.get('data_samples') if isinstance(batch, dict) else None
+    return [
+        sample.get('img_path', '?')
+        for sample in (samples if isinstance(samples, (list, tuple)) else [])
+        if hasattr(sample, 'get')
+    ]
