@@ -352,6 +352,39 @@ def test_the_first_row_has_no_plot(tmp_path, monkeypatch):
     assert [x.name for x in tmp_path.glob('*.*')] == ['table.md']
 
 
+RESULTS = sorted((STUDY / 'results').glob('*/*/seed-*/results.json'))
+
+
+@pytest.mark.parametrize(
+    'path', RESULTS, ids=lambda path: '-'.join(path.parts[-4:-1])
+)
+def test_results_are_of_the_configs_that_are_here(arm, path, monkeypatch):
+    """All stages; whoever changes a config takes its results out."""
+    from run import CONFIGS, FORMS, name_of
+
+    images, name, seed = path.parts[-4:-1]
+    results = json.loads(path.read_text())
+    assert (results['name'], f'seed-{results["seed"]}') == (name, seed)
+    pattern, frozen, downstream = FORMS[dict(cifar10='mini')[images]]
+    classification = CONFIGS / 'classification'
+    start, hashes = arm.Start(), {}
+    if name != 'scratch':
+        [config] = (
+            found
+            for found in (CONFIGS / 'pretrain').rglob(pattern)
+            if name_of(found) == name
+        )
+        cfg = Config.fromfile(config)
+        cfg.merge_from_dict({'randomness.seed': results['seed']})
+        start = arm.Start('a checkpoint', cfg.model.backbone.patch_size)
+        hashes['pretrain'] = arm.fingerprint(cfg)
+    for stage, file in dict(frozen=frozen, **downstream).items():
+        cfg = arm.prepare(classification / file, results['seed'], start)
+        hashes[stage] = arm.fingerprint(cfg)
+    assert results['configs'] == hashes
+    assert set(results['accuracy']) == {*arm.READOUTS, *downstream}
+
+
 def test_differences_are_of_the_same_seeds(tmp_path, monkeypatch):
     """By hand: 1, 3 and 5, so 3 and 2 / sqrt(3); a seed that one lacks."""
     monkeypatch.syspath_prepend(STUDY)
