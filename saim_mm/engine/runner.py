@@ -38,7 +38,7 @@ from .hooks import (  # noqa: F401
     unreadable_files_hook,
 )
 from .hooks.checkpoint_hook import signals_given_back
-from .hooks.deferred_info_hook import DeferredInfoHook
+from .hooks.deferred_info_hook import read_losses
 from .hooks.non_finite_hook import NonFiniteHook
 from .resume import check_resumable, explain_mismatch, newest_checkpoint
 from .work_dir import check_writable, explain_os_errors, is_local
@@ -55,8 +55,9 @@ OWN_HOOKS = dict(
 
 def catch_up(runner: Runner) -> None:
     """Let hooks that are an iteration behind look at the last one."""
+    read_losses(runner)
     for hook in runner.hooks:
-        if isinstance(hook, (NonFiniteHook, DeferredInfoHook)):
+        if isinstance(hook, NonFiniteHook):
             hook.catch_up(runner)
 
 

@@ -9,13 +9,15 @@ from mmengine.runner import Runner
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from .deferred_info_hook import read_losses
+
 
 @HOOKS.register_module()
 class ConsoleHook(Hook):
     """Shows steps, loss, images per second and the time that is left.
 
-    On a terminal it is one line that changes; elsewhere a line is printed for
-    every tenth of the training.
+    On a terminal it is one line that changes, whose loss is of the iteration
+    before; elsewhere a line is printed for every tenth of the training.
     """
 
     priority = 'VERY_LOW'
@@ -44,7 +46,13 @@ class ConsoleHook(Hook):
     def after_train_iter(
         self, runner: Runner, batch_idx: int, data_batch=None, outputs=None
     ) -> None:
-        step, logs = runner.iter + 1, runner.message_hub.log_scalars
+        step = runner.iter + 1
+        last = step == self.total
+        prints = not self.console.is_terminal and is_main_process()
+        prints &= last or step % max(1, self.total // 10) == 0
+        if prints or last:
+            read_losses(runner)
+        logs = runner.message_hub.log_scalars
         numbers = '  '.join(
             text.format(logs[f'train/{name}'].mean(10))
             for name, text in (
@@ -54,12 +62,7 @@ class ConsoleHook(Hook):
             if f'train/{name}' in logs
         )
         self.progress.update(self.task, completed=step, numbers=numbers)
-        tenth = max(1, self.total // 10)
-        if (
-            not self.console.is_terminal
-            and is_main_process()
-            and (step % tenth == 0 or step == self.total)
-        ):
+        if prints:
             self.console.print(f'step {step}/{self.total}  {numbers}')
 
     def after_run(self, runner: Runner) -> None:

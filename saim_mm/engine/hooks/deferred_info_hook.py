@@ -48,6 +48,13 @@ class DeferredInfoHook(RuntimeInfoHook):
             super().after_train_iter(runner, 0, None, losses)
 
 
+def read_losses(runner: Runner) -> None:
+    """Have the message hub hold the losses of this iteration, too."""
+    for hook in runner.hooks:
+        if isinstance(hook, DeferredInfoHook):
+            hook.catch_up(runner)
+
+
 def is_logged(runner: Runner, batch_idx: int) -> bool:
     """Whether MMEngine's log may be written after this iteration."""
     return any(
