@@ -110,6 +110,10 @@ def fork(*words, output, folder=ROOT, **environment):
     return process
 
 
+#: Seconds that a command may take: one that hangs fails.
+LIMIT = 1200
+
+
 def call(*command, folder=ROOT, **environment):
     """Run a command in a folder; return its exit code and output.
 
@@ -128,7 +132,10 @@ def call(*command, folder=ROOT, **environment):
             process = fork(
                 *words[1:], output=output.name, folder=folder, **environment
             )
-            process.join()
+            process.join(LIMIT)
+            if process.is_alive():
+                process.kill()
+                process.join()
             code = process.exitcode
         else:
             with open(output.name, 'w') as file:
@@ -138,6 +145,7 @@ def call(*command, folder=ROOT, **environment):
                     env=surroundings(**environment),
                     stdout=file,
                     stderr=file,
+                    timeout=LIMIT,
                 ).returncode
         return code, output.read()
 
