@@ -43,17 +43,31 @@ class Row:
     accuracy: dict[str, list[float]]
 
 
-def collect(work_dir: Path) -> list[Row]:
-    """The runs that are there, the best in the first column first."""
-    import numpy as np
-
+def read_runs(work_dir: Path) -> dict[str, list[dict]]:
+    """The results that are there, by method, seed by seed."""
     methods = defaultdict(list)
-    columns = dict.fromkeys(HEADINGS)
     for path in sorted(work_dir.glob('*/seed-*/results.json')):
         results = json.loads(path.read_text())
         if results['accuracy']:
             methods[results['name']].append(results)
-            columns.update(dict.fromkeys(results['accuracy']))
+    return methods
+
+
+def markdown(headings: list[str], rows: list[list[str]]) -> str:
+    """A table."""
+    lines = [headings, ['---'] * len(headings), *rows]
+    return ''.join(f'| {" | ".join(cells)} |\n' for cells in lines)
+
+
+def collect(work_dir: Path) -> list[Row]:
+    """The runs that are there, the best in the first column first."""
+    import numpy as np
+
+    methods = read_runs(work_dir)
+    columns = dict.fromkeys(HEADINGS)
+    for runs in methods.values():
+        for run in runs:
+            columns.update(dict.fromkeys(run['accuracy']))
     rows = []
     for name, runs in methods.items():
         accuracy = {
@@ -90,7 +104,7 @@ def report(work_dir: Path) -> str:
     columns = list(rows[0].accuracy) if rows else []
     headings = ['pre-training', 'seeds', 'PFLOP', 'hours']
     headings += [HEADINGS.get(column, column) for column in columns]
-    lines = [f'| {" | ".join(headings)} |', '| --- ' * len(headings) + '|']
+    lines = []
     for row in rows:
         cells = [row.name, str(row.seeds)]
         cells += [f'{row.petaflops:.3g}', f'{row.hours:.2f}']
@@ -99,8 +113,8 @@ def report(work_dir: Path) -> str:
             if len(values) > 1:
                 cell += f' ± {np.std(values, ddof=1):.1f}'
             cells.append(cell)
-        lines.append(f'| {" | ".join(cells)} |')
-    table = '\n'.join(lines) + '\n'
+        lines.append(cells)
+    table = markdown(headings, lines)
     atomic_write(work_dir / 'table.md', table.encode())
     if any(row.petaflops for row in rows):  # nothing costs nothing to plot
         plot(rows).savefig(work_dir / 'study.png')
@@ -115,11 +129,10 @@ def differences(work_dir: Path, name: str) -> str:
     """
     import numpy as np
 
-    found = {}  # method -> seed -> column -> accuracy
-    for path in sorted(work_dir.glob('*/seed-*/results.json')):
-        run = json.loads(path.read_text())
-        if run['accuracy']:
-            found.setdefault(run['name'], {})[run['seed']] = run['accuracy']
+    found = {  # method -> seed -> column -> accuracy
+        method: {run['seed']: run['accuracy'] for run in runs}
+        for method, runs in read_runs(work_dir).items()
+    }
     if name not in found:
         raise ValueError(f'--against {name}: must be one of {sorted(found)}')
     theirs = found.pop(name)
@@ -127,7 +140,7 @@ def differences(work_dir: Path, name: str) -> str:
     columns = [column for column in {**HEADINGS, **known} if column in known]
     headings = [f'minus {name}', 'seeds']
     headings += [HEADINGS.get(column, column) for column in columns]
-    lines = [f'| {" | ".join(headings)} |', '| --- ' * len(headings) + '|']
+    lines = []
     for method, runs in found.items():
         seeds = sorted(runs.keys() & theirs.keys())
         cells = [method, str(len(seeds))]
@@ -141,8 +154,8 @@ def differences(work_dir: Path, name: str) -> str:
             if len(gaps) > 1:
                 cell += f' ± {np.std(gaps, ddof=1) / len(gaps) ** 0.5:.1f}'
             cells.append(cell)
-        lines.append(f'| {" | ".join(cells)} |')
-    return '\n'.join(lines) + '\n'
+        lines.append(cells)
+    return markdown(headings, lines)
 
 
 def main() -> None:

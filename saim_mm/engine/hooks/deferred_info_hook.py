@@ -22,7 +22,7 @@ class DeferredInfoHook(RuntimeInfoHook):
         self.losses = DeferredScalars()
 
     def before_train(self, runner: Runner) -> None:
-        self.losses = DeferredScalars()  # without those of a failed training
+        self.losses.queue.clear()  # of a failed training
         super().before_train(runner)
 
     def after_train_iter(

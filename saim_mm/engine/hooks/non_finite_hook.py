@@ -62,7 +62,7 @@ class NonFiniteHook(Hook):
 
     def before_train(self, runner: Runner) -> None:
         """Put a look at the gradients before every step of the optimiser."""
-        self.seen = DeferredScalars()  # without those of a failed training
+        self.seen.queue.clear()  # of a failed training
         wrapper = runner.optim_wrapper
         if not isinstance(wrapper, OptimWrapper) or isinstance(
             wrapper, AmpOptimWrapper
@@ -170,7 +170,7 @@ class NonFiniteHook(Hook):
             for group, rate in zip(wrapper.param_groups, rates):
                 group['lr'] = rate
         runner.logger.warning(f'Weights and optimiser are those of {path}')
-        self.seen = DeferredScalars()  # what came of the weights of before
+        self.seen.queue.clear()  # it came of the weights of before
 
 
 def gradient_norm(optimizer: torch.optim.Optimizer) -> torch.Tensor:
