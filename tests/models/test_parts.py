@@ -7,6 +7,7 @@ import pytest
 import torch
 from helpers import ARCH, saim
 from mmpretrain.models import VisionTransformer
+from mmpretrain.registry import MODELS
 
 from saim_mm import PredictionOrder, SAIMViT, SmoothedPatchTarget
 from saim_mm.models.target import patchify, unpatchify
@@ -274,3 +275,23 @@ def test_missing_packages_are_named(missing, imported, words):
     assert result.returncode == 1
     for word in (imported, missing, 'pip install', *words):
         assert word in last
+
+
+@pytest.mark.parametrize('views', [1, 2])
+@pytest.mark.parametrize('to_rgb', [False, True])
+def test_pixels_are_those_of_mmpretrain(views, to_rgb):
+    """To the bit, of one batch or of several views; what is given stays."""
+    options = dict(mean=[120.0, 110, 100], std=[60.0, 50, 40], to_rgb=to_rgb)
+    images = torch.randint(0, 256, (views, 4, 3, 8, 8), dtype=torch.uint8)
+    inputs = images[0] if views == 1 else list(images)
+    batch = dict(inputs=inputs, data_samples=None)
+    ours, theirs = (
+        MODELS.build(dict(type=name, **options))(batch, True)['inputs']
+        for name in ('PixelPreprocessor', 'SelfSupDataPreprocessor')
+    )
+    if views == 1:
+        ours, theirs = [ours], [theirs]
+    assert len(ours) == len(theirs) == views
+    for mine, other in zip(ours, theirs):
+        assert mine.dtype == torch.float32 and torch.equal(mine, other)
+    assert batch['inputs'] is inputs
