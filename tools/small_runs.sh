@@ -1,12 +1,11 @@
 #!/usr/bin/env bash
 # The small studies of the README: pre-train, then train from that and from
 # scratch.
-#   tools/small_runs.sh cifar10|cifar10-gpu|bccd|digit-scenes|camvid [SEED]
-# The data must be in data/; tools/dataset_converters/ make it. cifar10-gpu is a
-# larger one, for a GPU; the others take two CPU cores about an hour each. Runs
-# are in work_dirs/<study>, those of a SEED other than 0 in
-# work_dirs/<study>-<seed>. A stage whose checkpoint is there is not run again,
-# one that was interrupted goes on.
+#   tools/small_runs.sh bccd|digit-scenes|camvid [SEED]
+# The data must be in data/; tools/dataset_converters/ make it. Each takes two
+# CPU cores about an hour. Runs are in work_dirs/<study>, those of a SEED other
+# than 0 in work_dirs/<study>-<seed>. A stage whose checkpoint is there is not
+# run again, one that was interrupted goes on. (CIFAR-10: tools/study/run.py.)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 study=${1:-}
@@ -46,26 +45,6 @@ results() {
 }
 
 case $study in
-cifar10 | cifar10-gpu)
-    if [ "$study" = cifar10 ]; then
-        pretrain epoch_5 saim_vit-mini-p4_1xb128-coslr-5e_cifar10
-        finetune=classification/vit-mini-p4_1xb128-coslr-5e_cifar10
-        linear=classification/vit-mini-p4_1xb128-linear-coslr-5e_cifar10
-        epochs=(5 5)
-    else
-        pretrain epoch_400 saim_vit-tiny-p4_1xb512-amp-coslr-400e_cifar10
-        finetune=classification/vit-tiny-p4_1xb256-amp-coslr-100e_cifar10
-        linear=classification/vit-tiny-p4_1xb256-linear-coslr-50e_cifar10
-        epochs=(100 50)
-    fi
-    stage finetune "epoch_${epochs[0]}" $finetune "$weights"
-    stage linear "epoch_${epochs[1]}" $linear "$weights"
-    stage scratch "epoch_${epochs[0]}" $finetune "$scratch" \
-        optim_wrapper.paramwise_cfg.layer_decay_rate=1.0
-    python tools/knn.py "configs/$finetune.py" \
-        --cfg-options "$weights" >"$work_dir/knn.log" 2>&1
-    results 'accuracy/top1:? [0-9.]*' finetune linear knn scratch
-    ;;
 bccd | digit-scenes)
     config=detection/faster-rcnn_saim-vit-192x4-p8_vitdet_1xb4-coslr-12e_bccd
     epochs=12
@@ -96,7 +75,7 @@ camvid)
     results 'mIoU: [0-9.]+' finetune scratch linear linear-random
     ;;
 *)
-    sed -n 2,9p "$0" >&2
+    sed -n 2,8p "$0" >&2
     exit 2
     ;;
 esac

@@ -6,7 +6,7 @@ model = dict(
         arch='deit-tiny',
         global_attn_indexes=[2, 5, 8, 11],
         init_cfg=dict(
-            checkpoint='work_dirs/cifar10-gpu/pretrain/epoch_400.pth'
+            checkpoint='work_dirs/study/saim/seed-0/pretrain/epoch_400.pth'
         ),
     ),
     neck=dict(in_channels=192),

@@ -154,6 +154,8 @@ def pretrain_config(
     cfg.model.backbone.update(
         arch=ARCHS[arch], img_size=size, patch_size=patch
     )
+    # As wide as the paper's beside a patch: a pixel of 16 (docs/study.md).
+    cfg.model.target_generator.sigma = patch / 16
     if init is not None:
         cfg.model.backbone.init_cfg = dict(
             type='Pretrained', checkpoint=checkpoint

@@ -19,7 +19,7 @@ FOLDER = 'configs/classification/'
 FINETUNE = f'{FOLDER}vit-{{}}-p16_8xb128-amp-coslr-100e_in1k.py'
 LINEAR = f'{FOLDER}vit-base-p16_8xb256-linear-coslr-90e_in1k.py'
 LARS = f'{FOLDER}vit-base-p16_8xb2048-linear-lars-coslr-90e_in1k.py'
-MINI = 'configs/pretrain/saim_vit-mini-p4_1xb128-coslr-5e_cifar10.py'
+MINI = 'configs/pretrain/saim_vit-mini-p4_1xb128-coslr-20e_cifar10.py'
 MINI_FINETUNE = f'{FOLDER}vit-mini-p4_1xb128-coslr-5e_cifar10.py'
 MINI_LINEAR = f'{FOLDER}vit-mini-p4_1xb128-linear-coslr-5e_cifar10.py'
 

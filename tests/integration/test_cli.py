@@ -348,7 +348,7 @@ def test_broken_files_are_said(classes, tmp_path):
 
 
 def test_what_follows_from_the_images(tmp_path, monkeypatch):
-    """Size, patches and network, with and without a GPU."""
+    """Size, patches and their blur, with and without a GPU."""
     Image.new('RGB', (300, 240)).save(tmp_path / 'a.jpg')
     cases = []
     for device in ('cpu', 'cuda'):
@@ -356,6 +356,7 @@ def test_what_follows_from_the_images(tmp_path, monkeypatch):
         monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: True)
         cfg, line = recipes.pretrain_config(tmp_path, tmp_path / 'out')
         backbone = cfg.model.backbone
-        cases.append((backbone.img_size, backbone.patch_size))
+        sigma = cfg.model.target_generator.sigma
+        cases.append((backbone.img_size, backbone.patch_size, sigma))
         assert isinstance(cfg, Config) and '1 images' in line
-    assert cases == [(96, 8), (224, 16)]
+    assert cases == [(96, 8, 0.5), (224, 16, 1)]

@@ -377,10 +377,10 @@ def test_results_are_of_the_configs_that_are_here(arm, path, monkeypatch):
         cfg = Config.fromfile(config)
         cfg.merge_from_dict({'randomness.seed': results['seed']})
         start = arm.Start('a checkpoint', cfg.model.backbone.patch_size)
-        hashes['pretrain'] = arm.fingerprint(cfg)
+        hashes['pretrain'] = arm.fingerprint(cfg, 'pretrain')
     for stage, file in dict(frozen=frozen, **downstream).items():
         cfg = arm.prepare(classification / file, results['seed'], start)
-        hashes[stage] = arm.fingerprint(cfg)
+        hashes[stage] = arm.fingerprint(cfg, stage)
     assert results['configs'] == hashes
     assert set(results['accuracy']) == {*arm.READOUTS, *downstream}
 
