@@ -53,6 +53,14 @@ def check_fsdp(cfg: Config) -> None:
         cfg.get('compile'),
         f'False with fsdp={fsdp!r}: the two have not been tried together',
     )
+    order = cfg.model.get('order')
+    check_arg(
+        not isinstance(order, dict) or order.get('similarity') != 'self',
+        'model.order.similarity',
+        'self',
+        f"'cls' or 'gap' with fsdp={fsdp!r}: it looks into a block whose "
+        'weights are shared out',
+    )
     hooks = [hook.get('type') for hook in cfg.get('custom_hooks') or []]
     check_arg(
         'ReconstructionHook' not in hooks,

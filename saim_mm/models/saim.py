@@ -15,8 +15,15 @@ from torch import Tensor, nn
 from ..utils.check import check_arg
 from .order import PredictionOrder
 from .orders import Order, build_order
+from .semantic_order import SemanticOrder
 from .target import Target
-from .teachers import MovingAverageTeacher, View, look
+from .teachers import (
+    MovingAverageTeacher,
+    View,
+    check_similarity,
+    look,
+    similarities_of,
+)
 
 
 @MODELS.register_module()
@@ -86,7 +93,10 @@ class SAIM(BaseSelfSupervisor):
         super().__init__(
             backbone=backbone,
             neck={**arch, **neck},
-            head={**arch, **channels, 'loss': target.loss, **head},
+            head={
+                **{**arch, **channels, **head},
+                'loss': head.get('loss') or target.loss,
+            },
             target_generator=target,
             pretrained=pretrained,
             data_preprocessor=data_preprocessor,
@@ -234,7 +244,11 @@ class SAIM(BaseSelfSupervisor):
 
     def init_weights(self) -> None:
         super().init_weights()
-        if isinstance(self.teacher, MovingAverageTeacher):
+        # (Weights of the whole model have started it: `start_teacher`.)
+        if isinstance(self.teacher, MovingAverageTeacher) and not (
+            isinstance(self.init_cfg, dict)
+            and self.init_cfg.get('type') == 'Pretrained'
+        ):
             self.teacher.start(self.backbone)
 
 
@@ -312,12 +326,30 @@ def check_fit(model: SAIM) -> None:
     check_arg(
         prefix is None
         or (prefix == 'random' and segments > 1)
-        or (share and 1 <= round(prefix * segments) < segments),
+        or (
+            share
+            and 0 < prefix < 1
+            and 1 <= round(prefix * segments) < segments
+        ),
         'prefix',
         prefix,
         f"None, 'random', or a share of the {segments} patches or segments of "
         'an image that is at least one of them and leaves one to predict',
     )
+    check_arg(
+        model.teacher is None or order.looks or model.target_generator.looks,
+        'teacher',
+        type(model.teacher).__name__,
+        f'None with order={type(order).__name__} and target_generator='
+        f'{type(model.target_generator).__name__}: neither looks through it '
+        "(order='semantic' does, and target_generator=dict("
+        "type='FeatureTarget'))",
+    )
+    if isinstance(order, SemanticOrder):
+        similarities = getattr(
+            model.teacher, 'similarities', similarities_of(model.backbone)
+        )
+        check_similarity(order.similarity, similarities)
     check_arg(
         (model.segment_size == 1 and prefix is None)
         or not getattr(model.head, 'blocks', None),

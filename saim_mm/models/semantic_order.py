@@ -41,7 +41,7 @@ class SemanticOrder(Order):
         super().__init__()
         for name, value, known in (
             ('kind', kind, ('attention_center', 'attention')),
-            ('similarity', similarity, View.similarities),
+            ('similarity', similarity, ('cls', 'gap', 'self')),
         ):
             check_arg(
                 value in known,

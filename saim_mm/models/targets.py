@@ -76,17 +76,33 @@ class HOGTarget(Target):
             in.
         nbins: Orientations.
         pool: Side in pixels of the cells with a histogram of each color;
-            divides ``patch_size``. Defaults to None, half a patch.
+            divides ``patch_size``. Defaults to None, half a patch, or the next
+            smaller divisor.
 
     Raises:
-        ValueError: If ``pool`` is not as above.
+        ValueError: If ``nbins`` or ``pool`` is not as above, or a patch is one
+            pixel.
     """
 
     def __init__(
         self, patch_size: int, nbins: int = 9, pool: int | None = None
     ) -> None:
         super().__init__(patch_size)
-        pool = pool or max(1, patch_size // 2)
+        check_arg(
+            patch_size > 1,
+            'backbone.patch_size',
+            patch_size,
+            'more than 1 with HOGTarget: a pixel has no gradient of its own',
+        )
+        check_arg(
+            isinstance(nbins, int) and nbins > 0,
+            'target_generator.nbins',
+            nbins,
+            'a positive integer',
+        )
+        if pool is None:
+            halves = range(patch_size // 2, 0, -1)
+            pool = next(side for side in halves if patch_size % side == 0)
         check_arg(
             isinstance(pool, int) and pool > 0 and patch_size % pool == 0,
             'target_generator.pool',
@@ -114,7 +130,7 @@ class HOGTarget(Target):
         view: View | None = None,
     ) -> Tensor:
         with torch.autocast(images.device.type, enabled=False):
-            return self.generator(images.float())
+            return self.generator.float()(images.float())
 
 
 class PatchHOG(HOGGenerator):

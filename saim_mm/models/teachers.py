@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -34,8 +34,11 @@ class View:
     cls_token: Tensor | None = None
     last: tuple[TransformerBlock, Tensor] | None = None
 
-    #: The kinds of :meth:`attention`.
-    similarities = ('cls', 'gap', 'self')
+    @property
+    def similarities(self) -> list[str]:
+        """The kinds of :meth:`attention` that there are."""
+        parts = dict(gap=self.patches, cls=self.cls_token, self=self.last)
+        return [name for name, part in parts.items() if part is not None]
 
     def attention(self, similarity: str) -> Tensor:
         """How much attention each patch gets.
@@ -48,17 +51,9 @@ class View:
             of 'self' that and the class token's own share.
 
         Raises:
-            ValueError: If the encoder has no class token, or for 'self' is no
-                :class:`SAIMViT`.
+            ValueError: If it is none of :attr:`similarities`.
         """
-        needed = dict(cls=self.cls_token, gap=self.patches, self=self.last)
-        check_arg(
-            needed[similarity] is not None,
-            'SemanticOrder.similarity',
-            similarity,
-            "'gap' with this teacher: it gives patches alone (for a class "
-            "token, set teacher.backbone.out_type='raw')",
-        )
+        check_similarity(similarity, self.similarities)
         # Half precision would make many patches equal.
         with torch.autocast(self.patches.device.type, enabled=False):
             if similarity == 'self':
@@ -88,6 +83,18 @@ class View:
         return scores.softmax(dim=-1).mean(dim=1)[:, 0, 1:]
 
 
+def check_similarity(similarity: str, known: Sequence[str]) -> None:
+    """Refuse an attention that an encoder does not give."""
+    check_arg(
+        similarity in known,
+        'SemanticOrder.similarity',
+        similarity,
+        f"one of {list(known)}, which is what looks at the images gives ('cls'"
+        " of a frozen ViT: with teacher.backbone.out_type='raw'; 'self': the "
+        "model's own encoder or its moving average, of two blocks or more)",
+    )
+
+
 def at_least_float32(x: Tensor) -> Tensor:
     """A tensor of half precision in float32, others as they are."""
     return x.to(torch.promote_types(x.dtype, torch.float32))
@@ -113,11 +120,19 @@ def look(vit: SAIMViT, images: Tensor) -> View:
     finally:
         training, vit.out_type, vit.out_indices = usual
         vit.train(training)
+        # Before PyTorch 2.13 autocast would keep these weights without their
+        # gradient, and training would go on with them.
+        torch.clear_autocast_cache()
     return View(
         tokens[:, 1:],
         tokens[:, 0],
         (vit.layers[-1], before[0]) if before else None,
     )
+
+
+def similarities_of(vit: SAIMViT) -> list[str]:
+    """The kinds of attention in what :func:`look` returns."""
+    return ['gap', 'cls', *(['self'] if vit.num_layers > 1 else [])]
 
 
 @MODELS.register_module()
@@ -161,6 +176,7 @@ class MovingAverageTeacher(nn.Module):
         self.end_momentum = end_momentum
         self.ramp = ramp
         self.embed_dims = student.embed_dims
+        self.similarities = similarities_of(student)
         self.encoder = deepcopy(student).requires_grad_(False).eval()
         self.updated = False
         self._weight: Tensor | None = None
@@ -216,8 +232,8 @@ class MovingAverageTeacher(nn.Module):
 class FrozenTeacher(nn.Module):
     """A pre-trained backbone of any kind that gives a feature for each patch.
 
-    It is not trained, stays in evaluation mode, and is in no checkpoint: the
-    runner loads its weights (``init_weights``), or says what they lack.
+    It is not trained, stays in evaluation mode, and is in no checkpoint: its
+    weights are loaded by ``init_weights``, or when it first looks.
 
     Args:
         student: The encoder; :class:`~saim_mm.SAIM` fills it in.
@@ -229,8 +245,9 @@ class FrozenTeacher(nn.Module):
             ``init_cfg`` of its own.
 
     Raises:
-        ValueError: If there is no checkpoint, the backbone's patches are not
-            the model's, or (in ``init_weights``) weights are missing.
+        ValueError: If there is no checkpoint, the backbone's patches or
+            channels are not the model's, or (in ``init_weights``) weights are
+            missing.
     """
 
     def __init__(
@@ -258,16 +275,29 @@ class FrozenTeacher(nn.Module):
         # In a tuple it is no sub-module: not saved, trained or shared out.
         self.parts = (parts,)
         size = (1, student.in_channels, *student.img_size)
-        view = self(student.cls_token.new_zeros(size))
+        try:
+            view = self._look(student.cls_token.new_zeros(size))
+        except RuntimeError as error:
+            raise ValueError(
+                f'teacher.backbone={dict(backbone)}: must take images of '
+                f"{size[1:]}, as model.backbone's: {error}"
+            ) from error
         self.embed_dims = view.patches.shape[-1]
+        self.similarities = view.similarities
+        self.loaded = False
 
     def _apply(self, fn: Callable, recurse: bool = True) -> FrozenTeacher:
         """Go with the model to another device or type."""
         self.parts[0]._apply(fn, recurse)
         return super()._apply(fn, recurse)
 
-    @torch.no_grad()
     def forward(self, images: Tensor) -> View:
+        if not self.loaded:
+            self.init_weights()
+        return self._look(images)
+
+    @torch.no_grad()
+    def _look(self, images: Tensor) -> View:
         parts = self.parts[0]
         x = parts['backbone'](images)
         x = x[-1] if isinstance(x, (tuple, list)) else x
@@ -301,6 +331,7 @@ class FrozenTeacher(nn.Module):
         """
         for name, part in self.parts[0].items():
             load_all(part, f'teacher.{name}.init_cfg', part.init_cfg)
+        self.loaded = True
 
 
 def load_all(module: nn.Module, field: str, init_cfg: dict) -> None:

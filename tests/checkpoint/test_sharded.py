@@ -137,6 +137,9 @@ CLASSIFIER = dict(
 )
 
 
+SELF = dict(_delete_=True, type='SemanticOrder', similarity='self')
+
+
 @pytest.mark.parametrize(
     'options, message',
     [
@@ -149,6 +152,10 @@ CLASSIFIER = dict(
         (
             dict(custom_hooks=[dict(type='ReconstructionHook')]),
             "custom_hooks='ReconstructionHook': must be left out",
+        ),
+        (
+            dict(model=dict(order=SELF)),
+            "model.order.similarity='self': must be 'cls' or 'gap'",
         ),
         (dict(model=CLASSIFIER), 'it is for pre-training'),
     ],

@@ -196,6 +196,12 @@ LITERAL = [
     (PRETRAIN, 'param_scheduler', {'a': 1}, 'must have a type'),
     (PRETRAIN, 'model.prefix', 'nonesuch', '[0, 1)'),
     (PRETRAIN, 'model.neck.depth', 0, 'raster'),
+    (
+        PRETRAIN,
+        'model.teacher',
+        {'type': 'MovingAverageTeacher', 'momentum': 0},
+        '(0, 1]',
+    ),
     (PRETRAIN, 'data_preprocessor.std', [58.395, 0.0, 57.375], '(0,'),
     (CLASSIFY, 'model.train_cfg.augments', ['a'], 'dict'),
     (

@@ -89,7 +89,8 @@ def test_one_look_serves_order_and_target(monkeypatch):
 def test_moving_average_by_hand():
     torch.manual_seed(0)
     model = saim(
-        teacher=dict(AVERAGE, momentum=0.5, end_momentum=0.1, ramp=0.4)
+        teacher=dict(AVERAGE, momentum=0.5, end_momentum=0.1, ramp=0.4),
+        **FEATURES,
     )
     model.init_weights()
     model.train()
@@ -110,7 +111,7 @@ def test_moving_average_by_hand():
 
 def test_the_defaults_are_semaims():
     """Decay 0.999 to 0.9999 over the first 100 of 800 epochs."""
-    model = saim(teacher=AVERAGE)
+    model = saim(teacher=AVERAGE, **FEATURES)
     new, old = torch.ones(1, 1, 64), torch.zeros(1, 1, 64)
     for epoch, decay in ((0, 0.999), (50, 0.99945), (100, 0.9999)):
         model.backbone.cls_token.data = new
@@ -188,7 +189,7 @@ def test_without_the_hook_the_second_step_is_refused(forty_images, tmp_path):
 
 def test_a_checkpoint_without_average_starts_it():
     torch.manual_seed(0)
-    model, other = saim(teacher=AVERAGE), saim()
+    model, other = saim(teacher=AVERAGE, order='semantic'), saim()
     state = other.state_dict()
     model.load_state_dict(state, strict=True)
     for name, value in model.teacher.encoder.state_dict().items():
@@ -238,7 +239,8 @@ def test_the_order_may_look_through_it(vit):
     order = model.sample_order(IMAGES)
     assert torch.equal(order.indices[:, 0], cosine.argmax(dim=1))
     model.order.similarity = 'self'
-    with pytest.raises(ValueError, match="similarity='self': must be 'gap'"):
+    message = r"similarity='self': must be one of \['gap', 'cls'\]"
+    with pytest.raises(ValueError, match=message):
         model.sample_order(IMAGES)
 
 
@@ -300,6 +302,7 @@ def test_other_kinds_of_frozen_backbone(vit, tmp_path):
             ['(1, 4, 24)', '4 x 4', 'patch_size'],
         ),
         (dict(out_type='cls_token'), ["out_type='featmap'", '4 x 4']),
+        (dict(in_channels=4), ['teacher.backbone=', '(3, 32, 32)']),
         (dict(init_cfg=None), ['teacher.backbone.init_cfg=None', 'weights']),
         (
             dict(init_cfg=dict(type='Xavier')),
@@ -408,6 +411,38 @@ def test_hog_is_mmpretrains_and_fits_other_grids():
             ['target_generator.pool', '3', 'patch_size=8'],
         ),
         (
+            dict(target_generator=dict(type='HOGTarget', pool=0)),
+            ['target_generator.pool=0'],
+        ),
+        (
+            dict(target_generator=dict(type='HOGTarget', nbins=0)),
+            ['target_generator.nbins=0'],
+        ),
+        (
+            dict(
+                target_generator=dict(type='HOGTarget'),
+                backbone__patch_size=1,
+            ),
+            ['backbone.patch_size=1', 'HOGTarget'],
+        ),
+        (dict(prefix=float('nan')), ['prefix=nan', '16 patches']),
+        (dict(teacher=AVERAGE), ['MovingAverageTeacher', 'neither looks']),
+        (
+            dict(
+                teacher=AVERAGE,
+                order='raster',
+                target_generator=dict(type='HOGTarget'),
+            ),
+            ['RasterOrder', 'HOGTarget', 'neither looks'],
+        ),
+        (
+            dict(
+                order=dict(type='SemanticOrder', similarity='self'),
+                backbone__arch=dict(TINY, num_layers=1),
+            ),
+            ["SemanticOrder.similarity='self'", 'two blocks'],
+        ),
+        (
             dict(target_generator=dict(type='GlobalAveragePooling')),
             ['target_generator.type', 'GlobalAveragePooling', 'HOGTarget'],
         ),
@@ -428,6 +463,82 @@ def test_bad_values_are_named(change, words):
         saim(**change)
     for word in words:
         assert word in str(error.value)
+
+
+def test_frozen_weights_are_there_however_a_model_is_made(vit):
+    """Without init_weights, as `get_model` makes it for pictures."""
+    theirs, path, _ = vit
+    model = saim(teacher=frozen(path), **FEATURES)
+    with torch.no_grad():
+        tokens = theirs(IMAGES)[0]
+    assert torch.equal(model.look(IMAGES).patches, tokens[:, 1:])
+
+
+def test_attention_that_a_teacher_lacks_is_refused_when_built(vit):
+    for similarity, change in (
+        ('self', {}),
+        ('cls', dict(out_type='featmap')),
+    ):
+        teacher = frozen(vit[1])
+        teacher['backbone'].update(change)
+        order = dict(type='SemanticOrder', similarity=similarity)
+        with pytest.raises(ValueError, match=f"similarity='{similarity}'"):
+            saim(teacher=teacher, order=order)
+
+
+def test_pretrained_brings_its_average(tmp_path):
+    torch.manual_seed(0)
+    path = str(tmp_path / 'average.pth')
+    state = saim(teacher=AVERAGE, order='semantic').state_dict()
+    state['teacher.encoder.cls_token'] = torch.ones(1, 1, 64)
+    torch.save(dict(state_dict=state), path)
+    model = saim(teacher=AVERAGE, order='semantic', pretrained=path)
+    model.init_weights()
+    assert (model.teacher.encoder.cls_token == 1).all()
+    # Of one without, it is the encoder.
+    torch.save(dict(state_dict=saim().state_dict()), path)
+    model = saim(teacher=AVERAGE, order='semantic', pretrained=path)
+    model.init_weights()
+    mine = model.teacher.encoder.state_dict()
+    for name, value in model.backbone.state_dict().items():
+        assert torch.equal(value, mine[name]), name
+
+
+@pytest.mark.parametrize('dtype', [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize('looking', [dict(order='semantic'), FEATURES])
+def test_every_weight_is_trained_though_the_encoder_looks(looking, dtype):
+    """In autocast, too, which keeps copies of weights."""
+    torch.manual_seed(0)
+    model = saim(**looking)
+    model.init_weights()
+    with torch.autocast('cpu', dtype, enabled=dtype != torch.float32):
+        model.loss(IMAGES)['loss'].backward()
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None or not parameter.requires_grad, name
+
+
+def test_no_loss_is_the_targets():
+    for loss in ({}, dict(head__loss=None)):
+        module = saim(**FEATURES, **loss).head.loss_module
+        assert type(module).__name__ == 'CosineSimilarityLoss'
+    loss = dict(type='PixelReconstructionLoss', criterion='L1')
+    module = saim(**FEATURES, head__loss=loss).head.loss_module
+    assert type(module.penalty).__name__ == 'L1Loss'
+
+
+def test_hog_of_any_patch():
+    """The cells of odd patches; other types than float32."""
+    model = saim(
+        target_generator=dict(type='HOGTarget'),
+        backbone__img_size=30,
+        backbone__patch_size=5,
+    )
+    images = IMAGES[..., :30, :30]
+    target = model.target_generator(images)
+    assert model.target_generator.pool == 1
+    assert target.shape == (2, 36, 3 * 9 * 25) and target.isfinite().all()
+    model.double()
+    assert torch.equal(model.target_generator(images.double()), target)
 
 
 def test_what_is_no_pixels_is_not_drawn():

@@ -361,6 +361,19 @@ def test_an_order_by_name(draw, configs, checkpoint, photos, tmp_path):
     assert code != 0 and "order='rastre': must be" in output, output
     assert not (tmp_path / 'no.png').exists()
 
+    # Without a decoder nothing tells the encoder which patch is next.
+    cfg = Config.fromfile(configs[0])
+    cfg.merge_from_dict({'model.order': 'raster', 'model.neck.depth': 0})
+    cfg.dump(tmp_path / 'aim.py')
+    weights = torch.load(checkpoint, weights_only=True)['state_dict']
+    weights = {n: x for n, x in weights.items() if not n.startswith('neck.')}
+    torch.save(weights, tmp_path / 'aim.pth')
+    common = ('order', photos, '--config', tmp_path / 'aim.py')
+    common += ('--checkpoint', tmp_path / 'aim.pth', '--out')
+    assert draw(*common, tmp_path / 'aim.png')[0] == 0
+    code, output = draw(*common, tmp_path / 'no.png', '--order', 'stochastic')
+    assert code != 0 and "order='StochasticOrder': must be" in output, output
+
 
 def test_what_cannot_be_drawn(draw, configs, checkpoint, photos, tmp_path):
     image = sorted(photos.iterdir())[0]

@@ -19,6 +19,7 @@ import torch
 from common import load, parse, point, pretrained, save
 
 from saim_mm.models.orders import build_order
+from saim_mm.models.saim import check_fit
 from saim_mm.visualization.order import draw_order, save_generation
 
 
@@ -38,6 +39,7 @@ def main():
     try:
         if args.order:
             model.order = build_order(args.order)
+            check_fit(model)
         order = model.sample_order(args.pixels.normalize(image))
     except ValueError as error:
         raise SystemExit(f'--order: {error}') from error

@@ -3,7 +3,7 @@
 # important.
 _base_ = ['../saim_vit-base-p16_32xb64-amp-coslr-800e_in1k.py']
 
-model = dict(order='semantic')
+model = dict(order=dict(_delete_=True, type='SemanticOrder'))
 optim_wrapper = dict(clip_grad=dict(max_norm=3.0))
 
 # Their released code's; what SAIM's paper has is (0.67, 1.0).

@@ -5,7 +5,7 @@ _base_ = ['../saim_vit-base-p16_32xb64-amp-coslr-800e_in1k.py']
 
 clip = 'work_dirs/clip_vit-base-p16.pth'
 model = dict(
-    order='semantic',
+    order=dict(_delete_=True, type='SemanticOrder'),
     teacher=dict(
         type='FrozenTeacher',
         backbone=dict(

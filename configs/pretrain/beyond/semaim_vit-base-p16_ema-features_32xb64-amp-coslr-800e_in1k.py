@@ -3,7 +3,7 @@
 _base_ = ['../saim_vit-base-p16_32xb64-amp-coslr-800e_in1k.py']
 
 model = dict(
-    order='semantic',
+    order=dict(_delete_=True, type='SemanticOrder'),
     # Decay 0.999, rising to 0.9999 over the first eighth of the training.
     teacher=dict(type='MovingAverageTeacher'),
     target_generator=dict(_delete_=True, type='FeatureTarget'),

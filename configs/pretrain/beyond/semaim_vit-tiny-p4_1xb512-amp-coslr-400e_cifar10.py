@@ -3,5 +3,5 @@
 # important.
 _base_ = ['../saim_vit-tiny-p4_1xb512-amp-coslr-400e_cifar10.py']
 
-model = dict(order='semantic')
+model = dict(order=dict(_delete_=True, type='SemanticOrder'))
 optim_wrapper = dict(clip_grad=dict(max_norm=3.0))

@@ -19,6 +19,7 @@ RANGES: dict[str, str] = {
     r'SegDataPreProcessor\.size|BatchFixedSizePad\.size': 'int [1, 1e5]',
     r'\w+_decay_mult|\w+_lr_mult': '[0, 1e6]',
     'loss_weight': '[0, 1e6]',
+    r'MovingAverageTeacher\.\w+': '(0, 1]',
     'betas|momentum|base_momentum': '[0, 1)',
     'layer_decay_rate|decay_rate': '(0, 1]',
     'max_norm|norm_type|clip_value|sigma|temperature|power': '(0, 1e6]',
@@ -34,6 +35,7 @@ RANGES: dict[str, str] = {
     'mlp_ratio': '(0, 1000]',
     'num_layers|decoder_depth|num_outs|num_stages': 'int [1, 1000]',
     'depth|num_convs|num_fcs': 'int [0, 1000]',
+    r'HOGTarget\.(nbins|pool)': 'int [1, 1e5]',
     r'((in|out|feat|hid|conv_out|fc_out|feedforward)_)?channels|embed_dims?|\w+_embed_dim|(\w+_)?num_heads|in_chans'
     '|input_features|num_patches|channel|num_classes': 'int [1, 1e6]',
     r'(\w+_)?(patch|img|input|image|mask)_size|encoder_stride'
