@@ -2,8 +2,8 @@
 # The small studies of the README: pre-train, then train from that and from
 # scratch.
 #   tools/small_runs.sh bccd|digit-scenes|camvid [SEED]
-# The data must be in data/; tools/dataset_converters/ make it. Each takes two
-# CPU cores about an hour. Runs are in work_dirs/<study>, those of a SEED other
+# The data must be in data/; tools/dataset_converters/ make it. On one
+# core a seed of bccd takes about 40 minutes, of camvid 85. Runs are in work_dirs/<study>, those of a SEED other
 # than 0 in work_dirs/<study>-<seed>. A stage whose checkpoint is there is not
 # run again, one that was interrupted goes on. (CIFAR-10: tools/study/run.py.)
 set -euo pipefail

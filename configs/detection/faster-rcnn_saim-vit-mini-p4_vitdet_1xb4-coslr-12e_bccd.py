@@ -9,7 +9,10 @@ model = dict(
         patch_size=4,
         window_size=20,
         global_attn_indexes=[0, 1, 2, 3],
-        init_cfg=dict(checkpoint='work_dirs/cifar10/pretrain/epoch_5.pth'),
+        init_cfg=dict(
+            checkpoint='saim_mm://'
+            'saim_vit-mini-p4_stochastic_1xb128-coslr-20e_cifar10'
+        ),
     ),
     neck=dict(in_channels=96, scales=[1, 0.5]),
     rpn_head=dict(anchor_generator=dict(scales=[8], strides=[4, 8, 16])),

@@ -5,7 +5,10 @@ model = dict(
     backbone=dict(
         arch='saim-mini',
         patch_size=4,
-        init_cfg=dict(checkpoint='work_dirs/cifar10/pretrain/epoch_5.pth'),
+        init_cfg=dict(
+            checkpoint='saim_mm://'
+            'saim_vit-mini-p4_stochastic_1xb128-coslr-20e_cifar10'
+        ),
     ),
     neck=dict(embed_dim=96),  # strides 2, 4, 8, 16
     decode_head=dict(in_channels=[96] * 4),

@@ -119,7 +119,7 @@ def pretrain_config(
             a checkpoint as many as its model's; RGB for those of others. 3: of
             8-bit images RGB, and a greyscale one of more bits three times.
         epochs: Passes over the images. By default as many as make about 2,000
-            steps on a CPU, and 60,000 on a GPU.
+            steps on a CPU (5 to 400 passes), and 60,000 on a GPU (100 to 800).
         init: A checkpoint to start from.
         options: Any option of the config, as ``--cfg-options`` takes them.
         images: Those in ``data`` that are trained on, if ``options`` name a
@@ -203,7 +203,7 @@ def finetune_config(
             scratch.
         channels: As for :func:`pretrain_config`.
         epochs: Passes over the images. By default as many as make about 2,000
-            steps on a CPU, and 50 on a GPU.
+            steps on a CPU (5 to 100 passes), and 50 on a GPU.
         options: As for :func:`pretrain_config`.
         fraction: Of each class's training images; see
             :func:`~saim_mm.datasets.folders.choose_fraction`.

@@ -310,4 +310,4 @@ class SAIMRunner(Runner):
             super()._maybe_compile(target)
             return
         compile_blocks(model, **({} if options is True else options))
-        self.logger.info('The first iteration compiles, for about a minute.')
+        self.logger.info('The first iteration compiles.')

@@ -49,7 +49,7 @@ class Order(BaseModule):
         """Look at the images, if the order depends on them.
 
         Args:
-            images: (B, 3, H, W), normalised.
+            images: (B, C, H, W), normalised.
             view: What an encoder sees of them, if the order :attr:`looks`.
 
         Returns:

@@ -123,7 +123,7 @@ class SAIM(BaseSelfSupervisor):
         """Compute the loss of a batch.
 
         Args:
-            inputs: (B, 3, H, W), normalised.
+            inputs: (B, C, H, W), normalised.
             order: None: a new one, with a prefix if ``prefix`` is set.
         """
         if self.training and isinstance(self.teacher, MovingAverageTeacher):
@@ -152,7 +152,7 @@ class SAIM(BaseSelfSupervisor):
         (The order is drawn outside of it.)
 
         Args:
-            images: (B, 3, H, W), normalised.
+            images: (B, C, H, W), normalised.
             order: The order of the patches.
             target: (B, L, P), in raster order. Defaults to None, the target
                 generator's.
@@ -171,7 +171,7 @@ class SAIM(BaseSelfSupervisor):
     ) -> Tensor:
         """Predict every patch from those before it.
 
-        Images are (B, 3, H, W), normalised; predictions (B, K, P), in the
+        Images are (B, C, H, W), normalised; predictions (B, K, P), in the
         prediction order, of the order's last K patches: all L, unless it has
         a prefix.
         """
@@ -188,7 +188,7 @@ class SAIM(BaseSelfSupervisor):
     def look(self, images: Tensor) -> View:
         """What the teacher, or else the encoder, sees of whole images.
 
-        Images are (B, 3, H, W), features (B, L, C), without gradients.
+        Images are (B, C, H, W), features (B, L, C), without gradients.
         """
         if self.teacher is None:
             return look(self.backbone, images)
@@ -203,7 +203,7 @@ class SAIM(BaseSelfSupervisor):
         """Sample the order in which each image's patches are predicted.
 
         Args:
-            images: (B, 3, H, W), normalised.
+            images: (B, C, H, W), normalised.
             view: What :meth:`look` sees of them. Defaults to None: the order
                 looks itself, if it needs to.
             generator: As for :meth:`Order.sample`.

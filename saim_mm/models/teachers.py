@@ -106,7 +106,7 @@ def look(vit: SAIMViT, images: Tensor) -> View:
 
     Args:
         vit: With class token and final norm.
-        images: (B, 3, H, W), normalised.
+        images: (B, C, H, W), normalised.
 
     Returns:
         After the final norm.

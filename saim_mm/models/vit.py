@@ -68,7 +68,7 @@ class SAIMViT(VisionTransformer):
             trained; -1: everything is.
         interpolate_mode: How the position embedding is resized.
         with_cp: Whether the backward pass computes each block again rather
-            than keep its activations: less memory, a third more time.
+            than keep its activations: less memory, a quarter more time.
         window_size: Side, in patches, of the windows that attend within
             themselves, in all blocks but ``global_attn_indexes`` (ViTDet: 14).
             Needs ``with_cls_token=False``. 0: no windows.

@@ -86,7 +86,7 @@ def test_every_option_of_the_table_can_be_set():
         'model.backbone.arch': 'deit-tiny',
         'model.backbone.img_size': (64, 96),
         'model.backbone.patch_size': 8,
-        'model.order': 'raster',
+        'model.order': 'semantic',
         'model.segment_size': 2,
         'model.prefix': 'random',
         'model.teacher': dict(type='MovingAverageTeacher'),
@@ -107,7 +107,7 @@ def test_every_option_of_the_table_can_be_set():
     cfg.merge_from_dict(values)
     model = MODELS.build(cfg.model)
     assert model.backbone.patch_resolution == (8, 12)
-    assert isinstance(model.order, MODELS.get('RasterOrder'))
+    assert isinstance(model.order, MODELS.get('SemanticOrder'))
     assert model.segment_size == 2
     assert model.prefix == 'random'
     assert model.teacher is not None

@@ -3,7 +3,7 @@
     python tools/converters/convert.py SOURCE TARGET --to LAYOUT
         [--num-heads N] [--half]
 
-The format of SOURCE is found by its names. FORMAT is one of
+The format of SOURCE is found by its names. LAYOUT is one of
 
     mmpretrain   this package and mmpretrain: SAIM, SAIMViT, VisionTransformer,
                  ImageClassifier with a LinearClsHead
