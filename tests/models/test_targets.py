@@ -566,5 +566,8 @@ def test_looking_is_counted():
         # Once, and not in the backward pass.
         assert semantic[0] - plain[0] == forward > 0
         assert semantic[1] - plain[1] == forward
+    # Of a frozen teacher without its weights.
+    cfg.model.teacher = frozen('not-there.pth', img_size=vit.img_size)
+    assert flops_per_image(cfg)[0] - plain[0] > 0.5 * forward
     cfg.model.update(order='stochastic', prefix=0.5, teacher=None)
     assert flops_per_image(cfg)[1] < 0.8 * plain[1]

@@ -20,6 +20,7 @@ from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
 from saim_mm.models.saim import is_pretraining
+from saim_mm.models.teachers import FrozenTeacher
 from saim_mm.utils.flops import count_flops
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -34,6 +35,8 @@ def flops_per_image(cfg):
     With what a teacher, or the encoder itself, does to look at it.
     """
     model = MODELS.build(cfg.model)
+    if isinstance(model.teacher, FrozenTeacher):
+        model.teacher.loaded = True  # other weights cost the same
     height, width = model.backbone.img_size
     images = torch.rand(1, model.backbone.in_channels, height, width)
     return count_flops(lambda: model.loss(images)['loss'])
