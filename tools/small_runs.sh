@@ -2,10 +2,11 @@
 # The small studies of the README: pre-train, then train from that and from
 # scratch.
 #   tools/small_runs.sh bccd|digit-scenes|camvid [SEED]
-# The data must be in data/; tools/dataset_converters/ make it. On one
-# core a seed of bccd takes about 40 minutes, of camvid 85. Runs are in work_dirs/<study>, those of a SEED other
-# than 0 in work_dirs/<study>-<seed>. A stage whose checkpoint is there is not
-# run again, one that was interrupted goes on. (CIFAR-10: tools/study/run.py.)
+# The data must be in data/; tools/dataset_converters/ make it. On one core a
+# seed of bccd takes about 40 minutes, of camvid 85. Runs are in
+# work_dirs/<study>, those of a SEED other than 0 in work_dirs/<study>-<seed>.
+# A stage whose checkpoint is there is not run again, one that was interrupted
+# goes on. (CIFAR-10: tools/study/run.py.)
 set -euo pipefail
 cd "$(dirname "$0")/.."
 study=${1:-}
@@ -75,7 +76,7 @@ camvid)
     results 'mIoU: [0-9.]+' finetune scratch linear linear-random
     ;;
 *)
-    sed -n 2,8p "$0" >&2
+    sed -n 2,9p "$0" >&2
     exit 2
     ;;
 esac

@@ -120,8 +120,8 @@ def look(vit: SAIMViT, images: Tensor) -> View:
     finally:
         training, vit.out_type, vit.out_indices = usual
         vit.train(training)
-        # Before PyTorch 2.13 autocast would keep these weights without their
-        # gradient, and training would go on with them.
+        # Autocast of older versions (2.9; not 2.13) keeps these weights
+        # without their gradient, and training would go on with them.
         torch.clear_autocast_cache()
     return View(
         tokens[:, 1:],
