@@ -33,15 +33,17 @@ def main():
     parser.add_argument('--k', type=int, default=20)
     parser.add_argument('--temperature', type=float, default=0.07)
     parser.add_argument('--readout', choices=FIXED)
-    parser.add_argument('--num-blocks', type=int, default=1)
+    parser.add_argument('--num-blocks', type=int)
     parser.add_argument('--device', default=get_device())
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     args = parser.parse_args()
+    if args.num_blocks is not None and not args.readout:
+        parser.error(f'--num-blocks {args.num_blocks}: needs --readout')
 
     cfg = Config.fromfile(args.config)
     cfg.merge_from_dict(args.cfg_options or {})
     readout = args.readout and dict(
-        type=FIXED[args.readout].__name__, num_blocks=args.num_blocks
+        type=FIXED[args.readout].__name__, num_blocks=args.num_blocks or 1
     )
     results, neighbours, images = evaluate(
         cfg, args.checkpoint, args.k, args.temperature, readout, args.device

@@ -63,7 +63,9 @@ def backbone_outputs(
     takes_mask = 'mask' in inspect.signature(backbone.forward).parameters
     arguments = dict(mask=None) if takes_mask else {}
     name = type(backbone).__name__
-    if hasattr(backbone, 'out_type') and hasattr(backbone, 'out_indices'):
+    if all(
+        hasattr(backbone, x) for x in ('out_type', 'out_indices', 'layers')
+    ):
         depth = len(backbone.layers)
         check_arg(
             0 < num_blocks <= depth,
@@ -97,7 +99,8 @@ def backbone_outputs(
         all(x.ndim in (3, 4) for x in outputs),
         'backbone',
         name,
-        'one that returns its tokens or a map, not '
+        "one that returns its tokens or a map (out_type='raw', or "
+        'gap_before_final_norm=False, where it has that), not '
         f'{[tuple(x.shape) for x in outputs]}',
     )
     return outputs
@@ -256,7 +259,8 @@ def extract(
             are float32.
 
     Raises:
-        ValueError: If a token is too large for ``dtype``.
+        ValueError: If tokens that are kept are not finite, or too large for
+            ``dtype``.
     """
     backbone = model.backbone
     extra = num_extra_tokens(backbone)
@@ -284,6 +288,7 @@ def extract(
                 numbers += [x.gt_label for x in batch['data_samples']]
             if not tokens:
                 continue
+            check_finite(mean.flatten(1), 'images')
             if kept is None:
                 kept = mean.new_empty(
                     (len(loader.sampler), *mean.shape[1:]),
@@ -303,6 +308,22 @@ def extract(
         kept,
         torch.cat(numbers) if labels else None,
         extra,
+    )
+
+
+def check_finite(vectors: Tensor, of: str) -> None:
+    """Refuse features, (N, C), that no probe can learn from.
+
+    Args:
+        of: What they are of.
+    """
+    rows = vectors.isfinite().all(dim=1)
+    check_arg(
+        bool(rows.all()),
+        f'features of {of}',
+        'not finite',
+        f'finite: those of {int((~rows).sum())} of {len(rows)} are not; if '
+        'the weights have diverged take an earlier checkpoint',
     )
 
 

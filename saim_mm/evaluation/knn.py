@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 import torch.nn.functional as F
 from mmengine.config import Config
@@ -16,7 +18,8 @@ from torch.utils.data import DataLoader
 
 from ..checkpoint.weights import load_backbone_weights
 from ..utils.check import check_arg
-from .features import backbone_outputs, num_extra_tokens
+from ..utils.seed import temp_seed
+from .features import backbone_outputs, check_finite, num_extra_tokens
 from .readouts import FIXED, build_readout
 
 
@@ -41,6 +44,7 @@ def vote(
         labels: (N,), long.
         num_classes: Number of classes.
         k: Neighbours that vote.
+        temperature: Positive.
         leave_one_out: Whether query i is neighbour i, which has no vote for
             itself.
         chunk: Queries at a time.
@@ -49,7 +53,8 @@ def vote(
         The shares of the votes, (Q, num_classes).
 
     Raises:
-        ValueError: If there are fewer than k neighbours.
+        ValueError: If there are fewer than k neighbours, or the temperature is
+            not positive.
     """
     largest = len(features) - leave_one_out
     check_arg(
@@ -58,6 +63,13 @@ def vote(
         k,
         f'1 to {largest}, the training images',
     )
+    check_arg(
+        math.isfinite(temperature) and temperature > 0,
+        'temperature',
+        temperature,
+        'positive',
+    )
+    labels = labels.to(features.device)
     queries, features = (
         F.normalize(x.float(), dim=1) for x in (queries, features)
     )
@@ -67,7 +79,8 @@ def vote(
         if leave_one_out:
             similarity.diagonal(start).fill_(-torch.inf)
         similarity, index = similarity.topk(k, dim=1)
-        weights = (similarity / temperature).exp()
+        # (Divided by the largest weight, so that none is infinite.)
+        weights = ((similarity - similarity[:, :1]) / temperature).exp()
         votes = weights.new_zeros(len(weights), num_classes)
         scores.append(votes.scatter_add_(1, labels[index], weights))
     votes = torch.cat(scores)
@@ -124,8 +137,9 @@ def evaluate(
         neighbours, the number of test images.
 
     Raises:
-        ValueError: If there are fewer than k neighbours, or ``readout`` is
-            None for a neck that is trained.
+        ValueError: If there are fewer than k neighbours, ``readout`` is None
+            for a neck that is trained, features are not finite, or a data set
+            is one of data sets.
     """
     device = device or get_device()
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
@@ -145,13 +159,21 @@ def evaluate(
         model.backbone.init_cfg = None
         load_backbone_weights(model.backbone, checkpoint)
     else:
-        model.init_weights()
+        with temp_seed((0,)):  # of what is random
+            model.init_weights()
     model.to(device).eval()
     if readout is not None:
         readout = build_readout(readout, num_extra_tokens(model.backbone))
 
     # The neighbours are seen as the queries are: no augmentation.
     train, test = cfg.train_dataloader, cfg.test_dataloader
+    for name, loader in (('train', train), ('test', test)):
+        check_arg(
+            'pipeline' in loader.dataset,
+            f'{name}_dataloader.dataset.type',
+            loader.dataset.type,
+            'one with a pipeline of its own, not of other data sets',
+        )
     train.dataset.pipeline = test.dataset.pipeline
     train.update(
         batch_size=test.batch_size, drop_last=False, sampler=test.sampler
@@ -162,6 +184,8 @@ def evaluate(
     check_arg(0 < k <= size, 'k', k, f'1 to {size}, the training images')
     features, labels = extract(model, loaders[0], readout)
     queries, truth = extract(model, loaders[1], readout)
+    for name, found in (('training', features), ('test', queries)):
+        check_finite(found, f'{name} images')
     classes = int(max(labels.max(), truth.max())) + 1
     scores = vote(queries, features, labels, classes, k, temperature)
 

@@ -21,7 +21,13 @@ from torch.nn.utils import skip_init
 from ..datasets.pixels import pixel_format
 from ..utils.check import check_arg
 from ..utils.seed import temp_seed
-from .features import Features, build_encoder, extract, image_folder
+from .features import (
+    Features,
+    build_encoder,
+    check_finite,
+    extract,
+    image_folder,
+)
 from .knn import vote
 from .rank import rank_me
 from .readouts import AttentivePooling, EfficientProbing, LearnedReadout
@@ -123,7 +129,10 @@ def fit_readout(
             lr=lr,
             weight_decay=0.0,
         )
-        steps = epochs * math.ceil(len(tokens) / batch_size)
+        check_arg(epochs > 0, 'epochs', epochs, 'positive')
+        # BatchNorm has nothing to learn from an image alone.
+        number = len(tokens) - (len(tokens) % batch_size == 1)
+        steps = epochs * math.ceil(number / batch_size)
         scheduler = torch.optim.lr_scheduler.LambdaLR(
             optimizer,
             lambda step: min(
@@ -132,7 +141,9 @@ def fit_readout(
             ),
         )
         for _ in range(epochs):
-            for index in torch.randperm(len(tokens)).split(batch_size):
+            for index in torch.randperm(len(tokens))[:number].split(
+                batch_size
+            ):
                 logits = probe(tokens[index].to(device).float())
                 loss = F.cross_entropy(logits, labels[index].to(device))
                 optimizer.zero_grad()
@@ -182,8 +193,8 @@ def evaluate(
         ``patch_mean``.
 
     Raises:
-        ValueError: If a probe does not exist, or there are no labels, of two
-            classes at least, or no tokens.
+        ValueError: If a probe does not exist, there are no labels, of two
+            classes at least, or no tokens, or features are not finite.
     """
     for name in probes:
         check_arg(name in PROBES, 'probes', name, f'one of {PROBES}')
@@ -204,6 +215,9 @@ def evaluate(
         int(val.labels.max()),
         f'of the {num_classes} classes of train',
     )
+    for field, features in (('train', train), ('val', val)):
+        for vectors in features.vectors.values():
+            check_finite(vectors, field)
     labels, truth = (x.labels.to(device) for x in (train, val))
     results = {}
     for name in train.vectors:
@@ -240,6 +254,28 @@ def evaluate(
         )
         results[name] = accuracy(probe, val.tokens, val.labels)
     return results
+
+
+def size_and_heads(backbone: nn.Module) -> tuple[tuple[int, int], int]:
+    """Of a backbone of mmpretrain, or timm's in ``TIMMBackbone``.
+
+    Returns:
+        (height, width) of its images, 224 if it does not say; the heads of
+        attention in its last block, 1 if it does not say.
+    """
+    timm = getattr(backbone, 'timm_model', None)
+    if timm is not None:
+        patches = getattr(timm, 'patch_embed', None)
+        size = getattr(patches, 'img_size', None) or 224
+        blocks = getattr(timm, 'blocks', None) or [None]
+        attention = getattr(blocks[-1], 'attn', None)
+        return to_2tuple(size), getattr(attention, 'num_heads', 1)
+    size = getattr(backbone, 'img_size', 224)
+    settings = getattr(backbone, 'arch_settings', {})
+    heads = settings.get('num_heads', 1) if isinstance(settings, dict) else 1
+    if isinstance(heads, (list, tuple)):
+        heads = heads[-1]
+    return to_2tuple(size), heads
 
 
 def evaluate_folders(
@@ -282,7 +318,7 @@ def evaluate_folders(
     """
     model = build_encoder(cfg, checkpoint, seed).to(device)
     backbone = model.backbone
-    size = to_2tuple(getattr(backbone, 'img_size', 224))
+    size, heads = size_and_heads(backbone)
     folders = [
         image_folder(folder, size, field, pixels=pixel_format(cfg))
         for field, folder in (('train', train), ('val', val))
@@ -306,5 +342,4 @@ def evaluate_folders(
         )
         for folder in folders
     ]
-    heads = getattr(backbone, 'arch_settings', {}).get('num_heads', 1)
     return evaluate(*features, heads, k, epochs, seed, probes, device)

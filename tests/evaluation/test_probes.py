@@ -11,9 +11,11 @@ import pytest
 import torch
 from helpers import FOLDER, TINY, call
 from mmengine.config import Config
+from mmpretrain.registry import MODELS
 from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 from saim_mm.evaluation.features import (
     Features,
@@ -29,6 +31,7 @@ from saim_mm.evaluation.probes import (
     evaluate_folders,
     fit_linear,
     fit_readout,
+    size_and_heads,
 )
 from saim_mm.evaluation.rank import rank_me
 from saim_mm.evaluation.readouts import EfficientProbing
@@ -75,7 +78,9 @@ def literal_vote(query, others, labels, classes, k, temperature):
     return [v / sum(votes) for v in votes]
 
 
-@pytest.mark.parametrize('k, temperature', [(1, 0.07), (5, 0.07), (20, 1.0)])
+@pytest.mark.parametrize(
+    'k, temperature', [(1, 0.07), (5, 0.07), (20, 1.0), (20, 0.005)]
+)
 def test_neighbours(digits, k, temperature):
     features, labels = digits[0][:120], digits[1][:120]
     queries = digits[0][200:230]
@@ -109,6 +114,18 @@ def test_too_few_neighbours(digits):
         vote(features, features, labels, 10, 9, leave_one_out=True)
     with pytest.raises(ValueError, match='k=0'):
         vote(features, features, labels, 10, 0)
+    for temperature in (0, -0.07, math.nan, math.inf):
+        with pytest.raises(ValueError, match='temperature=.*positive'):
+            vote(features, features, labels, 10, 3, temperature)
+
+
+def test_neighbours_on_a_gpu_with_labels_on_the_host():
+    """As ProbeHook has them; of a GPU that is not there."""
+    with FakeTensorMode():
+        features = torch.randn(10, 4, device='cuda')
+        labels = torch.arange(10) % 2
+        votes = vote(features, features, labels, 2, 3, leave_one_out=True)
+        assert votes.device.type == 'cuda' and votes.shape == (10, 2)
 
 
 def test_rank_me(digits):
@@ -184,6 +201,17 @@ def test_fewer_images_than_a_batch(epochs):
         assert accuracy(probe, tokens, labels) == 100
 
 
+def test_one_image_more_than_whole_batches():
+    """BatchNorm cannot train on it alone."""
+    tokens = torch.randn(9, 5, 8, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 1, 0, 1, 0, 1, 0, 1, 0])
+    readout = EfficientProbing(8, 2, num_extra_tokens=0)
+    probe = fit_readout(readout, tokens, labels, 2, batch_size=4)
+    assert accuracy(probe, tokens, labels) > 80
+    with pytest.raises(ValueError, match='epochs=0: must be positive'):
+        fit_readout(readout, tokens, labels, 2, epochs=0)
+
+
 def test_what_cannot_be_evaluated():
     train, val = made_up(20, 0), made_up(20, 1)
     with pytest.raises(ValueError, match="probes='mean': must be one of"):
@@ -196,6 +224,12 @@ def test_what_cannot_be_evaluated():
         )
     with pytest.raises(ValueError, match='val.labels=None: must be given'):
         evaluate(train, Features(val.vectors, None, None, 1))
+    broken = Features(dict(train.vectors), None, train.labels, 1)
+    broken.vectors['patch_mean'] = train.vectors['patch_mean'].clone()
+    broken.vectors['patch_mean'][3, 0] = math.nan
+    for arguments in ((broken, val), (val, broken)):
+        with pytest.raises(ValueError, match='1 of 20 are not; if the wei'):
+            evaluate(*arguments, probes=['knn'])
     one = Features(train.vectors, None, torch.zeros(20, dtype=torch.long), 1)
     with pytest.raises(ValueError, match='train.labels=.*two classes'):
         evaluate(one, val)
@@ -277,6 +311,26 @@ def test_a_picture_of_the_models_size_stays_as_it_is(tmp_path, classes):
     small, large = image_folder(folder, (32, 32), 'train')
     assert (small['inputs'].flip(0).permute(1, 2, 0).numpy() == pixels).all()
     assert large['inputs'].shape == (3, 32, 32)
+
+
+@pytest.mark.parametrize(
+    'backbone, expected',
+    [
+        (
+            dict(
+                type='TIMMBackbone',
+                model_name='vit_tiny_patch16_224',
+                img_size=32,
+            ),
+            ((32, 32), 3),
+        ),
+        (dict(type='SwinTransformer', arch='tiny'), ((224, 224), 24)),
+        (dict(type='ResNet', depth=18), ((224, 224), 1)),
+        (dict(type='SAIMViT', arch=TINY, img_size=(32, 64)), ((32, 64), 3)),
+    ],
+)
+def test_size_and_heads_of_any_backbone(backbone, expected):
+    assert size_and_heads(MODELS.build(backbone)) == expected
 
 
 def test_folders(tmp_path, classes):

@@ -12,6 +12,7 @@ from helpers import ROOT, TINY
 from matplotlib.text import Text
 from mmengine.config import Config
 from mmengine.hooks import Hook
+from mmengine.logging import MessageHub
 from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
@@ -188,6 +189,20 @@ def test_an_arm_goes_on_where_it_stopped(
     checkpoint.unlink()
     with pytest.raises(ValueError, match='pretrain: has no checkpoint'):
         arm.run(*arguments, {}, OPTIONS)
+
+
+def test_what_is_noted_is_of_the_last_weights(arm, monkeypatch, tmp_path):
+    """Not what the log has of an epoch before an interruption."""
+
+    class Resumed:
+        message_hub = MessageHub('resumed')
+        message_hub.update_scalar('val/accuracy/top1', 40.0)
+
+        def val(self):
+            return {'accuracy/top1': 50.0}
+
+    monkeypatch.setattr(arm, 'train', lambda cfg, folder: Resumed())
+    assert arm.train_and_test(None, tmp_path, 'accuracy/top1') == 50
 
 
 @pytest.mark.parametrize('readout', ['attentive', 'efficient'])
@@ -481,6 +496,10 @@ def test_study_says_what_is_wrong(arm, cifar, tmp_path, monkeypatch, capsys):
     assert 'tools/dataset_converters' in message
     assert 'no.py: no such file' in refused('no.py')
     assert 'no.py: no such file' in refused('--downstream', 'a=no.py')
+    for words in (['attentive=a.py'], ['frozen=a.py'], ['a=a.py', 'a=b.py']):
+        message = refused('--downstream', *words)
+        assert 'the name of another column or stage' in message
+    assert 'a.py: must be NAME=CONFIG' in refused('--downstream', 'a.py')
     assert '--jobs 0: must be positive' in refused('--jobs', 0)
     assert '--seeds must be different' in refused('--seeds', 0, 0)
     assert "2 configs are called 'saim'" in refused(MINI, MINI)

@@ -252,10 +252,8 @@ def train(cfg: Config, folder: Path) -> Runner:
 
 def train_and_test(cfg: Config, folder: Path, metric: str) -> float:
     """Train, or go on with it: the metric at the end."""
-    runner = train(cfg, folder)
-    logged = runner.message_hub.log_scalars.get(f'val/{metric}')
-    # There is none if it was interrupted just before.
-    return float(logged.current() if logged else runner.val()[metric])
+    # (What the log has may be of an epoch before, if it was interrupted.)
+    return float(train(cfg, folder).val()[metric])
 
 
 def read_out(cfg: Config, seed: int) -> dict[str, float]:

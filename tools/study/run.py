@@ -142,6 +142,22 @@ def start(args: argparse.Namespace) -> int:
     return failed
 
 
+def check_columns(parser: argparse.ArgumentParser, words: list[str]) -> None:
+    """Refuse what is no NAME=CONFIG, or a name that is another's."""
+    from arm import READOUTS
+
+    names = Counter(word.partition('=')[0] for word in words)
+    for word in words:
+        name, _, path = word.partition('=')
+        if not name or not path:
+            parser.error(f'--downstream {word}: must be NAME=CONFIG')
+        if names[name] > 1 or name in (*READOUTS, 'pretrain', 'frozen'):
+            parser.error(
+                f'--downstream {word}: {name!r} is the name of another column '
+                'or stage; choose one of your own'
+            )
+
+
 def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     """The options, looked at; what is not given is chosen."""
     parser.add_argument('configs', nargs='*', type=Path, metavar='CONFIG')
@@ -180,6 +196,7 @@ def parse(parser: argparse.ArgumentParser) -> argparse.Namespace:
     ]
     args.frozen = args.frozen or CONFIGS / 'classification' / frozen
     args.frozen = args.frozen.resolve()
+    check_columns(parser, args.downstream or [])
     args.downstream = (
         {k: CONFIGS / 'classification' / v for k, v in downstream.items()}
         if args.downstream is None

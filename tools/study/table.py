@@ -47,7 +47,12 @@ def read_runs(work_dir: Path) -> dict[str, list[dict]]:
     """The results that are there, by method, seed by seed."""
     methods = defaultdict(list)
     for path in sorted(work_dir.glob('*/seed-*/results.json')):
-        results = json.loads(path.read_text())
+        try:
+            results = json.loads(path.read_text())
+        except ValueError as error:
+            raise ValueError(
+                f'{path}: must be the results of a run: {error}'
+            ) from error
         if results['accuracy']:
             methods[results['name']].append(results)
     return methods
@@ -89,7 +94,10 @@ def collect(work_dir: Path) -> list[Row]:
                 row.accuracy.pop(column, None)
     return sorted(
         rows,
-        key=lambda row: [-np.mean(v or [0]) for v in row.accuracy.values()],
+        key=lambda row: [
+            -np.nan_to_num(np.mean(v or [0]), nan=-1)
+            for v in row.accuracy.values()
+        ],
     )
 
 

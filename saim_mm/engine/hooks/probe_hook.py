@@ -167,18 +167,22 @@ class ProbeHook(Hook):
         values = {}
         for name, vectors in features.vectors.items():
             vectors = self.collect(vectors)
-            if self.labels:
-                right = (
-                    vote(
-                        vectors,
-                        vectors,
-                        labels,
-                        len(self.dataset.CLASSES),
-                        self.k,
-                        leave_one_out=True,
-                    ).argmax(dim=1)
-                    == labels
+            if not vectors.isfinite().all():
+                runner.logger.warning(
+                    f'ProbeHook: features ({name}) are not finite, so there '
+                    'is nothing to measure'
                 )
+                continue
+            if self.labels:
+                votes = vote(
+                    vectors,
+                    vectors,
+                    labels,
+                    len(self.dataset.CLASSES),
+                    self.k,
+                    leave_one_out=True,
+                )
+                right = votes.argmax(dim=1) == labels.to(votes.device)
                 values[f'probe/knn_{name}'] = (
                     100 * right.double().mean().item()
                 )
