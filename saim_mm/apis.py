@@ -238,6 +238,7 @@ class FeatureExtractor:
         vit = self.model
         if readout is not None:
             readout = build_readout(readout, vit.num_extra_tokens)
+            readout = readout.to(vit.pos_embed.device)
         else:
             check_arg(
                 out_type in self.out_types,

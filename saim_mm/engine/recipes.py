@@ -12,7 +12,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from mmengine.config import Config
 from mmengine.device import get_device
 
@@ -26,7 +25,7 @@ from ..datasets.folders import (
 from ..datasets.pixels import RGB, PixelFormat
 from ..models.vit import SAIMViT
 from ..utils.check import check_arg
-from .checks.device import cpu_has_bfloat16
+from .checks.device import cpu_has_bfloat16, gpu_has_bfloat16
 from .inputs import choose_pixels
 from .run import checkpoint_of, run, training_of
 
@@ -46,7 +45,7 @@ FINETUNE = 'classification/vit-small-p16_1xb64-amp-coslr-50e_folder.py'
 def precision() -> tuple[str, str]:
     """The optimiser wrapper for this machine, and why."""
     if get_device() == 'cuda':
-        if torch.cuda.is_bf16_supported():
+        if gpu_has_bfloat16():
             return 'BFloat16OptimWrapper', 'GPU, bfloat16'
         return 'AmpOptimWrapper', 'GPU, float16'
     if cpu_has_bfloat16():

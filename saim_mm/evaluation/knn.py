@@ -163,7 +163,8 @@ def evaluate(
             model.init_weights()
     model.to(device).eval()
     if readout is not None:
-        readout = build_readout(readout, num_extra_tokens(model.backbone))
+        extra = num_extra_tokens(model.backbone)
+        readout = build_readout(readout, extra).to(device)
 
     # The neighbours are seen as the queries are: no augmentation.
     train, test = cfg.train_dataloader, cfg.test_dataloader

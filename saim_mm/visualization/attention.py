@@ -122,7 +122,8 @@ def draw_attention(
         )
     size = tuple(image.shape[1:])
     indices = [point_to_patch(p, size, vit.patch_size) for p in points]
-    maps = attention_maps(vit, pixels.normalize(image.unsqueeze(0)))
+    inputs = pixels.normalize(image.unsqueeze(0)).to(vit.pos_embed.device)
+    maps = [layer_map.cpu() for layer_map in attention_maps(vit, inputs)]
     image = pixels.to_rgb(image)
     grid = [-(-s // vit.patch_size) for s in size]
     extra = vit.num_extra_tokens

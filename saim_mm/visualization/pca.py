@@ -65,7 +65,8 @@ def draw_pca(
     Raises:
         ValueError: If there is no such block.
     """
-    features = layer_output(vit, pixels.normalize(images), layer, 'featmap')
+    inputs = pixels.normalize(images).to(vit.pos_embed.device)
+    features = layer_output(vit, inputs, layer, 'featmap').cpu()
     height, width = images.shape[2:]
     block = layer % len(vit.layers)
     rows = {

@@ -169,7 +169,7 @@ def test_the_accuracy_after_the_last_epoch_counts(tmp_path):
 def test_from_scratch_is_not_handicapped(classes, tmp_path, monkeypatch):
     """Of 12 blocks the lowest would learn at 0.65 ** 12 of the rate."""
     monkeypatch.setattr(recipes, 'get_device', lambda: 'cuda')
-    monkeypatch.setattr(recipes.torch.cuda, 'is_bf16_supported', lambda: True)
+    monkeypatch.setattr(recipes, 'gpu_has_bfloat16', lambda: True)
     cfg, _ = recipes.finetune_config(classes, tmp_path)
     assert cfg.model.backbone.arch == 'deit-tiny'
     assert cfg.optim_wrapper.paramwise_cfg.layer_decay_rate == 1

@@ -300,13 +300,15 @@ def test_a_smaller_last_batch_compiles_once(photos, tmp_path):
 def test_a_gpu_without_bfloat16(monkeypatch):
     """The message, on machines that have no such GPU."""
     monkeypatch.setattr(device, 'get_device', lambda: 'cuda')
-    monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: False)
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (7, 5))
     monkeypatch.setattr(torch.cuda, 'get_device_name', lambda: 'Tesla T4')
     check_precision('OptimWrapper')
     with pytest.raises(
         ValueError, match='Tesla T4 has no bfloat16.*=AmpOptimWrapper'
     ):
         check_precision('BFloat16OptimWrapper')
+    monkeypatch.setattr(torch.cuda, 'get_device_capability', lambda: (8, 0))
+    check_precision('BFloat16OptimWrapper')
 
 
 @pytest.mark.skipif(

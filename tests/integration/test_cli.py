@@ -353,7 +353,7 @@ def test_what_follows_from_the_images(tmp_path, monkeypatch):
     cases = []
     for device in ('cpu', 'cuda'):
         monkeypatch.setattr(recipes, 'get_device', lambda d=device: d)
-        monkeypatch.setattr(torch.cuda, 'is_bf16_supported', lambda: True)
+        monkeypatch.setattr(recipes, 'gpu_has_bfloat16', lambda: True)
         cfg, line = recipes.pretrain_config(tmp_path, tmp_path / 'out')
         backbone = cfg.model.backbone
         sigma = cfg.model.target_generator.sigma

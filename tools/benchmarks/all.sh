@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
 # Every benchmark, in ten minutes or less on one large GPU.
 #   tools/benchmarks/all.sh [OUT] [BATCH] [WORKERS]
-# Tables go to OUT/*.md, curves to OUT/*.png. PYTHON names the interpreter.
+# Tables go to OUT/*.md, curves to OUT/*.png. PYTHON names the interpreter. If
+# one fails the others run all the same.
 set -euo pipefail
 if [ "${1:-}" = --help ]; then
-    sed -n 2,4p "$0"
+    sed -n 2,5p "$0"
     exit
 fi
 cd "$(dirname "$0")/../.."
@@ -12,6 +13,7 @@ out=${1:-work_dirs/bench}
 batch=${2:-256}
 workers=${3:-$(nproc)}
 mkdir -p "$out"
+failed=0
 
 measure() {
     local name=$1 script=$2
@@ -19,7 +21,10 @@ measure() {
     echo "== $script $*"
     # What PyTorch warns of stays in the log.
     "${PYTHON:-python}" "tools/benchmarks/$script" "$@" 2>"$out/$name.log" |
-        tee "$out/$name.md"
+        tee "$out/$name.md" || {
+        failed=1
+        echo "FAILED: $(tail -n 1 "$out/$name.log") (see $out/$name.log)"
+    }
 }
 loader="train_dataloader.batch_size=$batch train_dataloader.num_workers=$workers"
 measure pretrain pretrain.py --batch-size "$batch" --steps 10
@@ -37,3 +42,4 @@ if [ "$gpus" -gt 1 ]; then
     measure scaling scaling.py --processes "$gpus" --steps 20 \
         --cfg-options train_dataloader.batch_size="$batch"
 fi
+exit $failed

@@ -27,7 +27,7 @@ def masks(noise, prefix=None):
     """
     batch, length = noise.shape
     shape = (batch, length + 1, length + 1)
-    content = torch.full(shape, -math.inf, dtype=noise.dtype)
+    content = noise.new_full(shape, -math.inf)
     query = content.clone()
     for mask in (content, query):
         mask[:, :, 0] = 0  # every token sees the class token

@@ -34,11 +34,21 @@ def check_precision(optim_wrapper_type: str | None) -> None:
         )
     if optim_wrapper_type != 'BFloat16OptimWrapper':
         return
-    if get_device() == 'cuda' and not torch.cuda.is_bf16_supported():
+    if get_device() == 'cuda' and not gpu_has_bfloat16():
         raise ValueError(
             f'{field}: {torch.cuda.get_device_name()} has no bfloat16; train '
             f'in float16: {option}=AmpOptimWrapper'
         )
+
+
+def gpu_has_bfloat16() -> bool:
+    """Whether the GPU multiplies bfloat16 in hardware: Ampere and later.
+
+    (``torch.cuda.is_bf16_supported`` also counts GPUs that emulate it.)
+    """
+    return torch.version.hip is not None or (
+        torch.cuda.get_device_capability() >= (8, 0)
+    )
 
 
 def cpu_has_bfloat16() -> bool:
