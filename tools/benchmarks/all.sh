@@ -37,7 +37,7 @@ measure losses losses.py --out "$out" \
 measure sweep pretrain.py --sweep --batch-size "$batch" --out "$out"
 measure methods methods.py --batch-size "$batch" --steps 10
 measure detection detection.py --batch-size 4
-gpus=$(nvidia-smi -L 2>/dev/null | wc -l)
+gpus=$({ nvidia-smi -L 2>/dev/null || true; } | wc -l)
 if [ "$gpus" -gt 1 ]; then
     measure scaling scaling.py --processes "$gpus" --steps 20 \
         --cfg-options train_dataloader.batch_size="$batch"
