@@ -288,7 +288,6 @@ def extract(
                 numbers += [x.gt_label for x in batch['data_samples']]
             if not tokens:
                 continue
-            check_finite(mean.flatten(1), 'images')
             if kept is None:
                 kept = mean.new_empty(
                     (len(loader.sampler), *mean.shape[1:]),
@@ -296,12 +295,14 @@ def extract(
                     device='cpu',
                 )
             kept[done : done + len(mean)] = mean
-            check_arg(
-                bool(kept[done : done + len(mean)].isfinite().all()),
-                'dtype',
-                dtype,
-                f'another: tokens reach {mean.abs().max():g}',
-            )
+            if not kept[done : done + len(mean)].isfinite().all():
+                check_finite(mean.flatten(1), 'images')
+                check_arg(
+                    False,
+                    'dtype',
+                    dtype,
+                    f'another: tokens reach {mean.abs().max():g}',
+                )
             done += len(mean)
     return Features(
         {name: torch.cat(x).float() for name, x in vectors.items() if x},

@@ -94,7 +94,9 @@ class SAIM(BaseSelfSupervisor):
             backbone=backbone,
             neck={**arch, **neck},
             head={
-                **{**arch, **channels, **head},
+                **arch,
+                **channels,
+                **head,
                 'loss': head.get('loss') or target.loss,
             },
             target_generator=target,
@@ -346,7 +348,7 @@ def check_fit(model: SAIM) -> None:
         "type='FeatureTarget'))",
     )
     if isinstance(order, SemanticOrder):
-        similarities = getattr(
+        similarities = getattr(  # a moving average has the encoder's
             model.teacher, 'similarities', similarities_of(model.backbone)
         )
         check_similarity(order.similarity, similarities)

@@ -176,7 +176,6 @@ class MovingAverageTeacher(nn.Module):
         self.end_momentum = end_momentum
         self.ramp = ramp
         self.embed_dims = student.embed_dims
-        self.similarities = similarities_of(student)
         self.encoder = deepcopy(student).requires_grad_(False).eval()
         self.updated = False
         self._weight: Tensor | None = None

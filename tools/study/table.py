@@ -178,12 +178,12 @@ def main() -> None:
     args = parser.parse_args()
     if not args.work_dir.is_dir():
         parser.error(f'{args.work_dir}: no such folder')
-    print(report(args.work_dir), end='')
-    if args.against:
-        try:
+    try:
+        print(report(args.work_dir), end='')
+        if args.against:
             print(f'\n{differences(args.work_dir, args.against)}', end='')
-        except ValueError as error:
-            parser.error(str(error))
+    except ValueError as error:
+        parser.error(str(error))
 
 
 if __name__ == '__main__':
