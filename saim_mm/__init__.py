@@ -22,6 +22,7 @@ from .apis import (  # noqa: E402
 from .checkpoint.loader import register_loaders  # noqa: E402
 from .checkpoint.zoo import register_zoo  # noqa: E402
 from .datasets.image_folder import UnlabelledImages  # noqa: E402
+from .datasets.in_memory import ImagesInMemory  # noqa: E402
 from .datasets.sampler import ReproducibleSampler  # noqa: E402
 from .datasets.transforms import (  # noqa: E402
     LoadPixels,
@@ -50,6 +51,7 @@ from .evaluation.readouts import (  # noqa: E402
     EfficientProbing,
     PatchMean,
 )
+from .models.batch_augments import BatchRandomResizedCrop  # noqa: E402
 from .models.data_preprocessor import PixelPreprocessor  # noqa: E402
 from .models.decoder import SAIMDecoder  # noqa: E402
 from .models.feature_pyramid import SimpleFeaturePyramid  # noqa: E402
@@ -78,12 +80,14 @@ register_zoo()
 __all__ = [
     'AttentivePooling',
     'BFloat16OptimWrapper',
+    'BatchRandomResizedCrop',
     'ClassToken',
     'EfficientProbing',
     'FeatureExtractor',
     'FeatureTarget',
     'FrozenTeacher',
     'HOGTarget',
+    'ImagesInMemory',
     'InputEmbeddingTarget',
     'LayerDecayOptimWrapperConstructor',
     'LoadPixels',

@@ -1,7 +1,7 @@
 # CIFAR-10 on one GPU: ViT-Ti with patches of 4 pixels.
 _base_ = [
     '../_base_/models/saim_vit-base-p16.py',
-    '../_base_/datasets/cifar10_bs512_saim.py',
+    '../_base_/datasets/cifar10-in-memory_bs512_saim.py',
     '../_base_/schedules/cifar10_adamw_bs512_400e.py',
     '../_base_/saim_runtime.py',
 ]

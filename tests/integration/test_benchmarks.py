@@ -88,6 +88,17 @@ def test_dataloader(photos, workers):
     assert ('2 workers' in output) == (workers == 2)
 
 
+def test_small_images():
+    output = benchmark('dataloader', '--small', '--rounds', 1)
+    heading, *table = rows(output, 3).items()
+    assert [name for name, _ in table] == [
+        'one by one, a loading process',
+        'in batches',
+    ]
+    assert all(float(cell) > 0 for _, row in table for cell in row)
+    assert '2048 images' in output
+
+
 def test_epoch(photos):
     output = benchmark(
         'epoch',

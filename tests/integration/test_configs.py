@@ -113,7 +113,7 @@ def test_config(path):
         for part in ('train', 'val', 'test'):
             if loader := cfg.get(f'{part}_dataloader'):
                 assert known(DATASETS, loader.dataset)
-                for step in loader.dataset.pipeline:
+                for step in loader.dataset.get('pipeline', ()):
                     TRANSFORMS.build(step)
         assert all(known(HOOKS, x) for x in cfg.default_hooks.values())
 

@@ -2,8 +2,18 @@
 _base_ = ['mae_vit-mini-p4_1xb128-coslr-20e_cifar10.py']
 
 model = dict(backbone=dict(img_size=28), neck=dict(num_patches=49))
-pipeline = _base_.train_dataloader.dataset.pipeline
-pipeline[0].update(scale=28)
+# The images of SAIM, cropped in batches.
+data_preprocessor = dict(
+    batch_augments=dict(
+        type='BatchRandomResizedCrop', crop_ratio_range=(0.67, 1.0)
+    )
+)
 train_dataloader = dict(
-    dataset=dict(data_root='data/fashion_mnist/train/', pipeline=pipeline)
+    num_workers=0,
+    persistent_workers=False,
+    dataset=dict(
+        _delete_=True,
+        type='ImagesInMemory',
+        data_root='data/fashion_mnist/train/',
+    ),
 )

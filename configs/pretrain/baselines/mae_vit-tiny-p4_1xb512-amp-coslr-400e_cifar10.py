@@ -1,7 +1,7 @@
 # MAE on the images and in the time of SAIM.
 _base_ = [
     '../../_base_/models/mae_vit-tiny-p4.py',
-    '../../_base_/datasets/cifar10_bs512_saim.py',
+    '../../_base_/datasets/cifar10-in-memory_bs512_saim.py',
     '../../_base_/schedules/cifar10_adamw_bs512_400e.py',
     '../../_base_/saim_runtime.py',
 ]
