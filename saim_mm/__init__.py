@@ -51,7 +51,6 @@ from .evaluation.readouts import (  # noqa: E402
     EfficientProbing,
     PatchMean,
 )
-from .models.batch_augments import BatchRandomResizedCrop  # noqa: E402
 from .models.data_preprocessor import PixelPreprocessor  # noqa: E402
 from .models.decoder import SAIMDecoder  # noqa: E402
 from .models.feature_pyramid import SimpleFeaturePyramid  # noqa: E402
@@ -80,7 +79,6 @@ register_zoo()
 __all__ = [
     'AttentivePooling',
     'BFloat16OptimWrapper',
-    'BatchRandomResizedCrop',
     'ClassToken',
     'EfficientProbing',
     'FeatureExtractor',

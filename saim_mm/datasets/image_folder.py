@@ -61,6 +61,8 @@ class UnlabelledImages(CustomDataset):
         self.max_corrupt_ratio = max_corrupt_ratio
         #: Where unreadable files are listed: of training in the work_dir.
         self.report: Path | None = None
+        #: Those that this process has found, and why.
+        self.reasons: dict[str, str] = {}
         super().__init__(
             data_root=data_root,
             pipeline=pipeline,
@@ -213,15 +215,9 @@ class UnlabelledImages(CustomDataset):
             logger='current',
             level=logging.WARNING,
         )
+        self.reasons[path] = reason
         if self.report:
-            try:
-                self._write_report(path, reason)
-            except OSError as failed:  # a full disk stops checkpoints first
-                print_log(
-                    f'{self.report}: not written ({failed})',
-                    logger='current',
-                    level=logging.WARNING,
-                )
+            self._write_report()
         if number > max(10, self.max_corrupt_ratio * len(self)):
             raise TooManyUnreadable(
                 f'train_dataloader.dataset.max_corrupt_ratio='
@@ -231,10 +227,24 @@ class UnlabelledImages(CustomDataset):
                 + ', or allow more'
             )
 
-    def _write_report(self, path: str, reason: str) -> None:
-        known = ''
-        if self.report.exists():
-            known = self.report.read_text(encoding='utf-8')
-        if f'{path}\t' not in known:
+    def report_to(self, report: Path) -> None:
+        """List unreadable files in a file, those already found first."""
+        self.report = report
+        if self.reasons:
+            self._write_report()
+
+    def _write_report(self) -> None:
+        try:
+            known = ''
+            if self.report.exists():
+                known = self.report.read_text(encoding='utf-8')
             with open(self.report, 'a', encoding='utf-8') as file:
-                file.write(f'{path}\t{reason}\n')
+                for path, reason in self.reasons.items():
+                    if f'{path}\t' not in known:
+                        file.write(f'{path}\t{reason}\n')
+        except OSError as failed:  # a full disk stops checkpoints first
+            print_log(
+                f'{self.report}: not written ({failed})',
+                logger='current',
+                level=logging.WARNING,
+            )

@@ -6,6 +6,8 @@ from mmengine.registry import MODELS
 from mmpretrain.models.utils import SelfSupDataPreprocessor
 from torch import Tensor
 
+from .batch_crop import BatchRandomResizedCrop
+
 
 @MODELS.register_module()
 class PixelPreprocessor(SelfSupDataPreprocessor):
@@ -16,8 +18,11 @@ class PixelPreprocessor(SelfSupDataPreprocessor):
     without an index that the host would copy to the GPU.
 
     Args:
-        batch_augments: What is done to a batch of images in training:
-            :class:`BatchRandomResizedCrop`. Defaults to None, nothing.
+        random_crop: For images that no pipeline has cropped, those of
+            :class:`~saim_mm.ImagesInMemory`: ``crop_ratio_range`` and
+            ``aspect_ratio_range``, as of mmpretrain's ``RandomResizedCrop``,
+            and ``flip_prob`` (0.5); the boxes are resized to the images' own
+            size. Defaults to None, no crop.
         **kwargs: As for mmpretrain's; ``non_blocking`` is True.
     """
 
@@ -25,23 +30,25 @@ class PixelPreprocessor(SelfSupDataPreprocessor):
         self,
         *args,
         non_blocking: bool = True,
-        batch_augments: dict | None = None,
+        random_crop: dict | None = None,
         **kwargs,
     ) -> None:
         super().__init__(*args, non_blocking=non_blocking, **kwargs)
-        self.batch_augments = (
-            None if batch_augments is None else MODELS.build(batch_augments)
+        self.random_crop = (
+            None
+            if random_crop is None
+            else BatchRandomResizedCrop(**random_crop)
         )
         self.reverse_channels = self._channel_conversion
         self._channel_conversion = False  # of the parent
 
     def forward(self, data: dict, training: bool = False) -> dict:
-        """Copy, augment and normalise.
+        """Copy, crop and normalise.
 
         Args:
             data: ``inputs``, (B, 3, H, W) or a list of such, uint8, and
                 ``data_samples``.
-            training: Whether to augment.
+            training: Whether to crop.
 
         Returns:
             The same on the device, normalised, float32.
@@ -53,10 +60,10 @@ class PixelPreprocessor(SelfSupDataPreprocessor):
                 if isinstance(inputs, Tensor)
                 else [views.flip(1) for views in inputs]
             )
-        if training and self.batch_augments is not None:
+        if training and self.random_crop is not None:
             inputs = (
-                self.batch_augments(inputs)
+                self.random_crop(inputs)
                 if isinstance(inputs, Tensor)
-                else [self.batch_augments(views) for views in inputs]
+                else [self.random_crop(views) for views in inputs]
             )
         return super().forward({**data, 'inputs': inputs}, training)

@@ -1,6 +1,7 @@
 """Small images, decoded once, cropped and flipped in batches."""
 
 import math
+import os
 import random
 
 import numpy as np
@@ -12,11 +13,13 @@ from mmpretrain.datasets import RandomResizedCrop
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from saim_mm import BatchRandomResizedCrop, ImagesInMemory
+from saim_mm import ImagesInMemory
 from saim_mm.datasets import in_memory
 from saim_mm.datasets.image_folder import TooManyUnreadable
 from saim_mm.datasets.images import read_image
-from saim_mm.models.batch_augments import ATTEMPTS
+from saim_mm.datasets.sampler import SeededIndex
+from saim_mm.engine.checks.config import check_config
+from saim_mm.models.batch_crop import ATTEMPTS, BatchRandomResizedCrop
 
 BASE = 'configs/_base_/datasets/cifar10-in-memory_bs512_saim.py'
 
@@ -55,32 +58,55 @@ def in_memory_config(images, work_dir, **arguments):
 
 
 def test_every_image_as_it_is(images):
+    """The broken one keeps its place, where another stands, by the draw."""
     dataset = ImagesInMemory(data_root=str(images))
-    assert len(dataset) == 40
-    names = []
-    for index in range(40):
-        item = dataset[index]
-        path = item['data_samples'].img_path
-        expected = read_image(path).transpose(2, 0, 1)
+    paths = sorted(str(path) for path in images.iterdir())
+    assert len(dataset) == len(paths) == 41
+    for index, path in enumerate(paths):
+        item = dataset[SeededIndex(index, (0, 7))]
+        found = item['data_samples'].img_path
+        expected = read_image(found).transpose(2, 0, 1)
         assert torch.equal(item['inputs'], torch.from_numpy(expected.copy()))
-        names.append(path)
-    assert names == sorted(
-        str(path) for path in images.iterdir() if 'broken' not in path.name
-    )
+        assert (found == path) == ('broken' not in path)
+    broken = paths.index(str(images / '20_broken.jpg'))
+    stand_ins = [
+        {
+            dataset[SeededIndex(broken, (0, key))]['data_samples'].img_path
+            for _ in range(3)
+        }
+        for key in range(20)
+    ]
+    assert all(len(names) == 1 for names in stand_ins)
+    assert len(set.union(*stand_ins)) > 5
 
 
-def test_only_those_of_a_list(images, tmp_path):
+def test_parts(images, tmp_path):
+    """The pixels are those of the path, whatever part is taken."""
     (tmp_path / 'list.txt').write_text('03.png\n20_broken.jpg\n07.png\n')
-    dataset = ImagesInMemory(
+    listed = ImagesInMemory(
         data_root=str(images), ann_file=str(tmp_path / 'list.txt')
     )
-    paths = [item['data_samples'].img_path for item in dataset]
-    assert paths == [str(images / '03.png'), str(images / '07.png')]
+    whole = ImagesInMemory(data_root=str(images), serialize_data=False)
+    for dataset, names in (
+        (listed, ['03.png', None, '07.png']),
+        (whole.get_subset([5, 20, 7]), ['05.png', None, '07.png']),
+        (
+            ImagesInMemory(data_root=str(images), indices=[5, 7]),
+            ['05.png', '07.png'],
+        ),
+    ):
+        assert len(dataset) == len(names)
+        for index, name in enumerate(names):
+            item = dataset[index]
+            path = item['data_samples'].img_path
+            assert path == str(images / name) if name else 'broken' not in path
+            expected = read_image(path).transpose(2, 0, 1)
+            assert item['inputs'].numpy().tolist() == expected.tolist()
 
 
 def test_what_is_refused(images, tmp_path, monkeypatch):
     root = str(images)
-    with pytest.raises(ValueError, match=r'dataset.pipeline=.*batch_augments'):
+    with pytest.raises(ValueError, match=r'dataset.pipeline=.*random_crop'):
         ImagesInMemory(data_root=root, pipeline=[dict(type='PackInputs')])
     small_ones(tmp_path / 'mixed', 2)
     small_ones(tmp_path / 'mixed/z', 1, size=(24, 32))
@@ -90,9 +116,13 @@ def test_what_is_refused(images, tmp_path, monkeypatch):
         r'z/00.jpg has 24 x 32 pixels, .*mixed/00.jpg 32 x 32',
     ):
         ImagesInMemory(data_root=str(tmp_path / 'mixed'))
-    monkeypatch.setattr(in_memory, 'SHARE', 1e-9)
+    memory = os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES')
+    monkeypatch.setattr(in_memory, 'SHARE', 41 * 32 * 32 * 3 / memory)
+    ImagesInMemory(data_root=root)
+    monkeypatch.setenv('LOCAL_WORLD_SIZE', '2')
     with pytest.raises(
-        ValueError, match="'UnlabelledImages'.*41 images of 32 x 32 .* GiB"
+        ValueError,
+        match="'UnlabelledImages'.*41 images of 32 x 32 .* 2 processes, .*GiB",
     ):
         ImagesInMemory(data_root=root)
     broken = tmp_path / 'broken'
@@ -165,6 +195,7 @@ def literal_box(draws, areas, ratios, height, width):
         ((0.9, 1.0), (0.2, 5.0), (32, 24)),  # often no box of ten fits
         ((1.0, 1.0), (2.0, 3.0), (32, 32)),  # none ever fits
         ((1.0, 1.0), (0.3, 0.5), (24, 32)),
+        ((1.0, 1.0), (0.05, 0.05), (32, 32)),
     ],
 )
 def test_boxes_are_mmpretrains(areas, ratios, size):
@@ -194,6 +225,12 @@ def test_boxes_are_mmpretrains(areas, ratios, size):
 def test_bad_arguments(arguments, message):
     with pytest.raises(ValueError, match=message):
         BatchRandomResizedCrop(**arguments)
+
+
+def test_the_thinnest_box_has_a_pixel():
+    augment = BatchRandomResizedCrop((0.1, 1.0), (0.001, 0.002))
+    images = torch.randint(0, 256, (64, 3, 8, 8), dtype=torch.uint8)
+    assert augment(images).isfinite().all()
 
 
 def test_flips():
@@ -239,7 +276,7 @@ def test_training_goes_on_to_the_bit(images, tmp_path):
     assert resumed.iter == straight.iter == 20
     assert_same(straight.model.state_dict(), resumed.model.state_dict())
     cfg = in_memory_config(images, tmp_path / 'c', epochs=2)
-    cfg.data_preprocessor.batch_augments.flip_prob = 0.0
+    cfg.data_preprocessor.random_crop.flip_prob = 0.0
     other = train(cfg).model.state_dict()
     assert any(
         not torch.equal(value, other[name])
@@ -250,5 +287,39 @@ def test_training_goes_on_to_the_bit(images, tmp_path):
 def test_images_of_another_size_than_the_models(images, tmp_path):
     cfg = in_memory_config(images, tmp_path, epochs=1)
     cfg.model.backbone.img_size = 48
-    with pytest.raises(ValueError, match='img_size|48'):
+    with pytest.raises(
+        ValueError,
+        match=r'img_size=\(48, 48\): must be \(32, 32\), the size of the imag',
+    ):
+        train(cfg)
+
+
+def test_broken_files_are_listed(images, tmp_path):
+    train(in_memory_config(images, tmp_path, epochs=1))
+    (line,) = (tmp_path / 'unreadable_files.txt').read_text().splitlines()
+    assert line.startswith(f'{images}/20_broken.jpg\t')
+
+
+CROP = 'data_preprocessor.random_crop'
+PIPELINE = [dict(type='LoadRandomResizedCrop', scale=32)]
+PIXELS = [dict(type='LoadPixels', channels=3, dtype='uint16')]
+
+
+@pytest.mark.parametrize(
+    ('changes', 'message'),
+    [
+        ({CROP: None}, r'random_crop=None: must be a dict .* in memory'),
+        ({f'{CROP}.crop_ratio_range': 0.5}, r'crop_ratio_range=0.5'),
+        ({f'{CROP}.crop_ratio_range': (0.5, 2)}, r'_range=\(0.5, 2\): must'),
+        ({f'{CROP}.flip_probability': 1}, 'flip_prob'),
+        ({'train_dataloader.dataset.pipeline': PIPELINE}, 'no pipeline has'),
+        ({'train_dataloader.dataset.pipeline': PIXELS}, '8-bit RGB images'),
+    ],
+    ids=str,
+)
+def test_what_does_not_fit(images, tmp_path, changes, message):
+    cfg = in_memory_config(images, tmp_path, epochs=1)
+    cfg.merge_from_dict(changes)
+    with pytest.raises(ValueError, match=message):
+        check_config(cfg)
         train(cfg)

@@ -174,11 +174,7 @@ def step_on_a_gpu(options, preprocessor='PixelPreprocessor'):
         {'model.prefix': 'random'},
         {'model.prefix': 0.5, 'model.neck.widen_factor': 0.5},
         {'model.order': dict(_delete_=True, type='SemanticOrder')},
-        {
-            'data_preprocessor.batch_augments': dict(
-                type='BatchRandomResizedCrop'
-            )
-        },
+        {'data_preprocessor.random_crop': {}},
     ],
     ids=str,
 )

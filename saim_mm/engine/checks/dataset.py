@@ -12,6 +12,7 @@ from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
 from torch.utils.data import Dataset
 
+from ...datasets.in_memory import ImagesInMemory
 from ...datasets.sampler import ReproducibleSampler
 from ...utils.check import check_arg, check_within_root
 
@@ -20,12 +21,23 @@ def check_data(loop: BaseLoop, model: nn.Module) -> None:
     """Compare the data of a training loop with it, the model and the disk.
 
     Raises:
-        ValueError: If the sampler is not one for such a loop, or the dataset
-            does not fill one batch; or as :func:`check_dataset`.
+        ValueError: If the sampler is not one for such a loop, the dataset does
+            not fill one batch, or images in memory are not of the model's
+            size; or as :func:`check_dataset`.
         FileNotFoundError: As :func:`check_dataset`.
     """
     loader, sampler = loop.dataloader, loop.dataloader.sampler
     check_dataset(loader.dataset, model)
+    size = getattr(getattr(model, 'backbone', None), 'img_size', None)
+    if isinstance(loader.dataset, ImagesInMemory) and size is not None:
+        found = tuple(loader.dataset.images.shape[2:])
+        check_arg(
+            size in (found, found[0]),
+            'model.backbone.img_size',
+            size,
+            f'{found}, the size of the images in memory '
+            f'({loader.dataset.data_root})',
+        )
     if isinstance(sampler, ReproducibleSampler):
         for kind, right in (
             (EpochBasedTrainLoop, False),

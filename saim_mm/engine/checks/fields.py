@@ -21,6 +21,7 @@ from mmpretrain.models.utils import (
 from torch.nn.utils import clip_grad_norm_, clip_grad_value_
 from torch.utils.data import DataLoader
 
+from ...models.batch_crop import BatchRandomResizedCrop
 from .schema import MISSING, REGISTRIES, arguments
 
 Fields = dict[str, tuple[Any, Any]]
@@ -166,6 +167,7 @@ FREE: dict[str, Fields] = {
         'deform_groups group_size'
     ),
     'data_preprocessor': fields(ClsDataPreprocessor, SelfSupDataPreprocessor),
+    'random_crop': fields(BatchRandomResizedCrop),
     'hparams': fields(
         pad_val=float | list, interpolation=str, magnitude_std=float | str
     ),

@@ -28,6 +28,7 @@ def check_relations(cfg: Mapping) -> None:
     check_schedules(cfg)
     check_sizes(cfg)
     check_channels(cfg)
+    check_crops(cfg)
 
 
 def check_phase(cfg: Mapping, names: list[str]) -> None:
@@ -194,6 +195,34 @@ def check_channels(cfg: Mapping) -> None:
                 f'data_preprocessor.{name}',
                 values,
                 f'must be one for each channel, {place}={channels}',
+            )
+
+
+def check_crops(cfg: Mapping) -> None:
+    """Refuse images that nothing crops, or that are cropped twice."""
+    dataset = (cfg.get('train_dataloader') or {}).get('dataset') or {}
+    while isinstance(dataset.get('dataset'), Mapping):  # of a wrapper
+        dataset = dataset['dataset']
+    crop = image_settings(cfg)[1].get('random_crop')
+    field = 'data_preprocessor.random_crop'
+    if dataset.get('type') == 'ImagesInMemory' and crop is None:
+        refuse(
+            field,
+            None,
+            'must be a dict (empty for its defaults) with images in memory: '
+            'no pipeline crops them',
+        )
+    for number, transform in enumerate(dataset.get('pipeline') or ()):
+        name = str(transform.get('type'))
+        if crop is not None and (
+            name.endswith('RandomResizedCrop') or name == 'LoadPixels'
+        ):
+            refuse(
+                field,
+                crop,
+                'must be left out, or '
+                f'train_dataloader.dataset.pipeline.{number}.type={name!r}: '
+                'it is for 8-bit RGB images that no pipeline has cropped',
             )
 
 

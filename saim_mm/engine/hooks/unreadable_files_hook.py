@@ -19,5 +19,5 @@ class UnreadableFilesHook(Hook):
     def before_train(self, runner: Runner) -> None:
         """Say where: ``unreadable_files.txt``."""
         dataset = runner.train_dataloader.dataset
-        if hasattr(dataset, 'report'):
-            dataset.report = Path(runner.work_dir, REPORT)
+        if hasattr(dataset, 'report_to'):
+            dataset.report_to(Path(runner.work_dir, REPORT))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 
 import torch
 from mmengine.dist import get_dist_info
-from mmengine.registry import MODELS
 from torch import Tensor, nn
 
 from ..utils.check import check_arg
@@ -16,7 +14,6 @@ from ..utils.check import check_arg
 ATTEMPTS = 10
 
 
-@MODELS.register_module()
 class BatchRandomResizedCrop(nn.Module):
     """Cut a random box out of each image and resize it to the image's size.
 
@@ -38,8 +35,8 @@ class BatchRandomResizedCrop(nn.Module):
 
     def __init__(
         self,
-        crop_ratio_range: Sequence[float] = (0.08, 1.0),
-        aspect_ratio_range: Sequence[float] = (3 / 4, 4 / 3),
+        crop_ratio_range: tuple[float, float] = (0.08, 1.0),
+        aspect_ratio_range: tuple[float, float] = (3 / 4, 4 / 3),
         flip_prob: float = 0.5,
     ) -> None:
         super().__init__()
@@ -49,14 +46,14 @@ class BatchRandomResizedCrop(nn.Module):
         ):
             check_arg(
                 len(bounds) == 2 and 0 < bounds[0] <= bounds[1] <= highest,
-                f'batch_augments.{name}',
+                f'data_preprocessor.random_crop.{name}',
                 bounds,
                 'the least and the most, above 0'
                 + (' and at most 1' if highest == 1 else ''),
             )
         check_arg(
             0 <= flip_prob <= 1,
-            'batch_augments.flip_prob',
+            'data_preprocessor.random_crop.flip_prob',
             flip_prob,
             'a probability, 0 to 1',
         )
@@ -111,8 +108,8 @@ class BatchRandomResizedCrop(nn.Module):
         # None fits: the largest box in the middle.
         shape = min(max(width / height, math.exp(low)), math.exp(high))
         largest = (
-            min(height, round(width / shape)),
-            min(width, round(height * shape)),
+            min(height, max(1, round(width / shape))),
+            min(width, max(1, round(height * shape))),
         )
         first = fits.int().argmax(0, keepdim=True)
         rows, columns = (
