@@ -213,14 +213,16 @@ def check_crops(cfg: Mapping) -> None:
             'no pipeline crops them',
         )
     for number, transform in enumerate(dataset.get('pipeline') or ()):
+        if not isinstance(transform, Mapping):
+            continue
         name = str(transform.get('type'))
-        if crop is not None and (
-            name.endswith('RandomResizedCrop') or name == 'LoadPixels'
+        if crop is not None and name.endswith(
+            ('RandomResizedCrop', 'LoadPixels')
         ):
             refuse(
                 field,
                 crop,
-                'must be left out, or '
+                'must be left out with '
                 f'train_dataloader.dataset.pipeline.{number}.type={name!r}: '
                 'it is for 8-bit RGB images that no pipeline has cropped',
             )
