@@ -54,16 +54,17 @@ class PixelPreprocessor(SelfSupDataPreprocessor):
             The same on the device, normalised, float32.
         """
         inputs = self.cast_data(data['inputs'])
-        if self.reverse_channels:
-            inputs = (
-                inputs.flip(1)
-                if isinstance(inputs, Tensor)
-                else [views.flip(1) for views in inputs]
-            )
-        if training and self.random_crop is not None:
-            inputs = (
-                self.random_crop(inputs)
-                if isinstance(inputs, Tensor)
-                else [self.random_crop(views) for views in inputs]
-            )
+        inputs = (
+            self.prepare(inputs, training)
+            if isinstance(inputs, Tensor)
+            else [self.prepare(views, training) for views in inputs]
+        )
         return super().forward({**data, 'inputs': inputs}, training)
+
+    def prepare(self, images: Tensor, training: bool) -> Tensor:
+        """Reverse the channels of (B, 3, H, W), and crop."""
+        if self.reverse_channels:
+            images = images.flip(1)
+        if training and self.random_crop is not None:
+            images = self.random_crop(images)
+        return images

@@ -70,6 +70,16 @@ def pixel_difference(datasets):
     return statistics.mean(means), largest
 
 
+def print_rates(what, unit, seconds):
+    """A table of medians: of a unit, 'ms' or 'us', per image, and images/s."""
+    scale, digits = dict(ms=(1e3, 2), us=(1e6, 0))[unit]
+    print(f'| {what} | {unit} per image | images/s |')
+    print('| --- | --- | --- |')
+    for name, values in seconds.items():
+        median = statistics.median(values)
+        print(f'| {name} | {scale * median:.{digits}f} | {1 / median:.0f} |')
+
+
 def time_loader(cfg, folder, workers, batch_size, rounds):
     """Images per second of the config's own dataloader."""
     loader = cfg.train_dataloader
@@ -134,11 +144,7 @@ def small_ones(folder, batch_size, rounds):
         f'median of {rounds}, torch {torch.__version__}. Decoding all once: '
         f'{1e6 * started / images:.0f} us an image'
     )
-    print('| small images | us per image | images/s |')
-    print('| --- | --- | --- |')
-    for name, values in seconds.items():
-        median = statistics.median(values)
-        print(f'| {name} | {1e6 * median:.0f} | {1 / median:.0f} |')
+    print_rates('small images', 'us', seconds)
     first, second = seconds.values()
     ratio = statistics.median(a / b for a, b in zip(first, second))
     print(f'one by one / in batches: {ratio:.1f} x the time')
@@ -190,11 +196,7 @@ def main():
             f'{len(datasets["ours"])} images, one core, median of '
             f'{args.rounds}, torch {torch.__version__}'
         )
-        print('| pipeline | ms per image | images/s |')
-        print('| --- | --- | --- |')
-        for name, values in seconds.items():
-            median = statistics.median(values)
-            print(f'| {name} | {1000 * median:.2f} | {1 / median:.0f} |')
+        print_rates('pipeline', 'ms', seconds)
         ratios = [a / b for a, b in zip(seconds['stock'], seconds['ours'])]
         print(
             f'stock / ours: {statistics.median(ratios):.2f} x the time. Same '
