@@ -121,12 +121,12 @@ class SAIMHead(BaseModule):
         Args:
             pred: (B, K, P).
             target: (B, K, P), in the same order.
-            counted: bool, (B, K), of which the loss is the mean; losses of
-                mmpretrain take it as their ``mask``. Defaults to None, all.
+            counted: bool, (B, K), of which the loss is the mean: the loss's
+                argument ``mask``. Defaults to None, all.
 
         Returns:
             A scalar.
         """
         if counted is None:
             return self.loss_module(pred, target)
-        return self.loss_module(pred, target, counted)
+        return self.loss_module(pred, target, mask=counted)

@@ -6,9 +6,10 @@ import torch
 from mmengine.dist import get_dist_info
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
+from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor
 
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_shape
 from .order import PredictionOrder
 from .teachers import View
 
@@ -89,7 +90,8 @@ class Order(BaseModule):
         cells = PredictionOrder.partition_grid(grid, segment_size)
         # (Neither copy waits for the device: they are small.)
         cells = cells.to(device, non_blocking=True)
-        number, name = len(cells), type(self).__name__
+        number, name = len(cells), f'order={type(self).__name__}'
+        meaning = '(images, cells of the grid), one value for each'
         noise = None
         if self.random:
             rank, processes = get_dist_info()
@@ -100,28 +102,17 @@ class Order(BaseModule):
             )[rank::processes].to(device)  # (B, cells)
         if seen is not None:
             shape = (batch_size, grid[0] * grid[1])
-            check_shape(f'{name}.see', seen, (shape,))
+            check_shape(f'{name}.see', seen, shape, meaning=meaning)
             seen = seen[:, cells].mean(dim=-1)  # (B, L) -> (B, cells)
         rows, columns = (side // segment_size for side in grid)
         values = self((rows, columns), noise, seen)
-        check_shape(name, values, ((batch_size, number), (1, number)))
+        shapes = (batch_size, number), (1, number)
+        check_shape(name, values, *shapes, meaning=meaning)
         values = values.to(device, non_blocking=True)
         indices = cells[values.argsort(dim=1)].flatten(1)
         return PredictionOrder(  # (B, L)
             indices.expand(batch_size, -1), segment_length=segment_size**2
         )
-
-
-def check_shape(name: str, values: Tensor, shapes: tuple) -> None:
-    """Refuse values that are not one for each cell."""
-    shape = tuple(values.shape)
-    check_arg(
-        shape in shapes,
-        f'order={name}: shape',
-        shape,
-        f'{" or ".join(map(str, shapes))}: (images, cells of the grid), one '
-        'value for each',
-    )
 
 
 @MODELS.register_module(name=['StochasticOrder', 'stochastic'])
@@ -235,7 +226,10 @@ def build_order(order: str | dict) -> Order:
         if isinstance(part, type) and issubclass(part, Order)
     )
     name = config.get('type') if isinstance(config, dict) else None
-    part = MODELS.get(name) if isinstance(name, str) and name else name
+    if isinstance(name, str) and name:
+        part = MMPRETRAIN_MODELS.get(name)
+    else:
+        part = name
     check_arg(
         isinstance(part, type) and issubclass(part, Order),
         'order',
@@ -244,4 +238,4 @@ def build_order(order: str | dict) -> Order:
         f'one of {[n for n in known if not n.islower()]} or an Order of your '
         'own in a module that custom_imports names',
     )
-    return MODELS.build(config)
+    return MMPRETRAIN_MODELS.build(config)

@@ -6,24 +6,25 @@ from typing import Any
 
 import torch
 from mmengine.dist import get_dist_info
+from mmengine.logging import print_log
 from mmengine.registry import MODELS
 from mmpretrain.models import BaseSelfSupervisor
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from mmpretrain.structures import DataSample
 from torch import Tensor, nn
 
-from ..utils.check import check_arg
+from ..utils.check import check_shape
 from .order import PredictionOrder
-from .orders import Order, build_order
-from .semantic_order import SemanticOrder
-from .target import Target
-from .teachers import (
-    MovingAverageTeacher,
-    View,
-    check_similarity,
-    look,
-    similarities_of,
+from .orders import build_order
+from .saim_arguments import (
+    build_target,
+    build_teacher,
+    check_backbone,
+    check_fit,
 )
+from .teachers import MovingAverageTeacher, View, look
+from .vit_arguments import check_causal
+from .vit_state_dict import is_pretrained
 
 
 @MODELS.register_module()
@@ -84,9 +85,7 @@ class SAIM(BaseSelfSupervisor):
         backbone = MMPRETRAIN_MODELS.build(backbone)
         check_backbone(backbone)
         if teacher is not None:
-            teacher = MMPRETRAIN_MODELS.build(
-                teacher, default_args=dict(student=backbone)
-            )
+            teacher = build_teacher(teacher, backbone)
         target = build_target(target_generator, backbone.patch_size)
         arch = dict(arch=backbone.arch_settings)
         channels = dict(out_channels=target.out_channels(backbone, teacher))
@@ -128,6 +127,7 @@ class SAIM(BaseSelfSupervisor):
             inputs: (B, C, H, W), normalised.
             order: None: a new one, with a prefix if ``prefix`` is set.
         """
+        check_causal(self.backbone, inputs)
         if self.training and isinstance(self.teacher, MovingAverageTeacher):
             self.teacher.check_updated(self.backbone)
         view = target = None
@@ -165,6 +165,13 @@ class SAIM(BaseSelfSupervisor):
         pred = self.predict_patches(images, order)  # (B, K, P)
         if target is None:
             target = self.target_generator(images, self)  # (B, L, P)
+        check_shape(
+            f'target_generator={type(self.target_generator).__name__}',
+            target,
+            (*order.indices.shape, pred.shape[-1]),
+            meaning='(images, patches, channels); the last is what its '
+            'out_channels says, unless model.head.out_channels does',
+        )
         target = order.select_predicted(order.sort(target))  # (B, K, P)
         return self.head.loss(pred, target, order.counted())
 
@@ -247,9 +254,10 @@ class SAIM(BaseSelfSupervisor):
     def init_weights(self) -> None:
         super().init_weights()
         # (Weights of the whole model have started it: `start_teacher`.)
-        if isinstance(self.teacher, MovingAverageTeacher) and not (
-            isinstance(self.init_cfg, dict)
-            and self.init_cfg.get('type') == 'Pretrained'
+        configs = self.init_cfg or []
+        configs = configs if isinstance(configs, list) else [configs]
+        if isinstance(self.teacher, MovingAverageTeacher) and not any(
+            map(is_pretrained, configs)
         ):
             self.teacher.start(self.backbone)
 
@@ -263,103 +271,14 @@ def start_teacher(
         name.startswith(mine) for name in state_dict
     ):
         return
+    print_log(
+        'The checkpoint has no moving average of the encoder: it starts as '
+        'the encoder is there',
+        'current',
+    )
     for name in [name for name in state_dict if name.startswith(theirs)]:
         copy = f'{mine}encoder.{name.removeprefix(theirs)}'
         state_dict[copy] = state_dict[name]
-
-
-def build_target(target_generator: dict, patch_size: int) -> Target:
-    """Build a target, or refuse what is none."""
-    name = target_generator['type']
-    part = MMPRETRAIN_MODELS.get(name) if isinstance(name, str) else name
-    check_arg(
-        isinstance(part, type) and issubclass(part, Target),
-        'target_generator.type',
-        name,
-        "'SmoothedPatchTarget', 'FeatureTarget', 'HOGTarget', "
-        "'InputEmbeddingTarget', or a Target of your own in a module that "
-        'custom_imports names',
-    )
-    return MMPRETRAIN_MODELS.build(
-        {'patch_size': patch_size, **target_generator}
-    )
-
-
-def check_backbone(backbone: nn.Module) -> None:
-    """Refuse a backbone that pre-training cannot use."""
-    check_arg(
-        backbone.with_cls_token,
-        'backbone.with_cls_token',
-        False,
-        'True in pre-training: the first patch of an order is predicted from '
-        'the class token alone',
-    )
-    check_arg(
-        backbone.final_norm,
-        'backbone.final_norm',
-        False,
-        'True in pre-training: it is the norm before the head',
-    )
-
-
-def check_fit(model: SAIM) -> None:
-    """Refuse arguments of a model that do not fit each other."""
-    cells = PredictionOrder.partition_grid(
-        model.backbone.patch_resolution, model.segment_size
-    )
-    order, segments = model.order, len(cells)
-    prefix = model.prefix
-    check_arg(
-        model.neck.depth > 0
-        or not (order.random or order.looks or type(order).see != Order.see),
-        'order',
-        type(order).__name__,
-        "the same for every image if neck.depth=0, such as 'raster', and not "
-        "'stochastic': without a decoder nothing tells the encoder which "
-        'patch comes next',
-    )
-    check_arg(
-        model.neck.depth > 0 or model.segment_size == 1,
-        'neck.depth',
-        0,
-        'more than 0 with segments',
-    )
-    share = isinstance(prefix, (int, float)) and not isinstance(prefix, bool)
-    check_arg(
-        prefix is None
-        or (prefix == 'random' and segments > 1)
-        or (
-            share
-            and 0 < prefix < 1
-            and 1 <= round(prefix * segments) < segments
-        ),
-        'prefix',
-        prefix,
-        f"None, 'random', or a share of the {segments} patches or segments of "
-        'an image that is at least one of them and leaves one to predict',
-    )
-    check_arg(
-        model.teacher is None or order.looks or model.target_generator.looks,
-        'teacher',
-        type(model.teacher).__name__,
-        f'None with order={type(order).__name__} and target_generator='
-        f'{type(model.target_generator).__name__}: neither looks through it '
-        "(order='semantic' does, and target_generator=dict("
-        "type='FeatureTarget'))",
-    )
-    if isinstance(order, SemanticOrder):
-        similarities = getattr(  # a moving average has the encoder's
-            model.teacher, 'similarities', similarities_of(model.backbone)
-        )
-        check_similarity(order.similarity, similarities)
-    check_arg(
-        (model.segment_size == 1 and prefix is None)
-        or not getattr(model.head, 'blocks', None),
-        'head.predictor',
-        'transformer',
-        "'linear' or 'mlp' with segments or a prefix: the blocks attend to "
-        'every patch before',
-    )
 
 
 def is_pretraining(cfg: dict) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from mmengine.model import BaseModule
 from mmengine.registry import MODELS
@@ -31,6 +33,10 @@ class Target(BaseModule):
         super().__init__()
         self.patch_size = patch_size
 
+    @torch.no_grad()
+    def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
+        return super().__call__(*args, **kwargs)
+
     def out_channels(
         self, backbone: SAIMViT, teacher: nn.Module | None
     ) -> int:
@@ -51,7 +57,7 @@ class Target(BaseModule):
         model: nn.Module | None = None,
         view: View | None = None,
     ) -> Tensor:
-        """Compute the target, without gradients.
+        """Compute the target; called without gradients.
 
         Args:
             images: (B, C, H, W), normalised as for the backbone.
@@ -182,7 +188,6 @@ class SmoothedPatchTarget(Target):
         var = var / (patches.shape[-1] - 1)
         return mean, (var + 1e-6).sqrt()
 
-    @torch.no_grad()
     def forward(
         self,
         images: Tensor,

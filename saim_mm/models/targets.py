@@ -31,7 +31,6 @@ class FeatureTarget(Target):
     def out_channels(self, backbone, teacher):
         return (teacher or backbone).embed_dims
 
-    @torch.no_grad()
     def forward(
         self,
         images: Tensor,
@@ -55,7 +54,6 @@ class InputEmbeddingTarget(Target):
     def out_channels(self, backbone, teacher):
         return backbone.embed_dims
 
-    @torch.no_grad()
     def forward(
         self,
         images: Tensor,
@@ -122,7 +120,6 @@ class HOGTarget(Target):
         )
         return 3 * self.nbins * (self.patch_size // self.pool) ** 2
 
-    @torch.no_grad()
     def forward(
         self,
         images: Tensor,

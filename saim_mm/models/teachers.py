@@ -276,7 +276,7 @@ class FrozenTeacher(nn.Module):
         size = (1, student.in_channels, *student.img_size)
         try:
             view = self._look(student.cls_token.new_zeros(size))
-        except RuntimeError as error:
+        except (RuntimeError, AssertionError) as error:
             raise ValueError(
                 f'teacher.backbone={dict(backbone)}: must take images of '
                 f"{size[1:]}, as model.backbone's: {error}"
@@ -334,7 +334,7 @@ class FrozenTeacher(nn.Module):
 
 
 def load_all(module: nn.Module, field: str, init_cfg: dict) -> None:
-    """Load a checkpoint that has every weight of a module.
+    """Load a checkpoint that has every weight of a module, and no more.
 
     Args:
         module: Changed in place.
@@ -342,7 +342,8 @@ def load_all(module: nn.Module, field: str, init_cfg: dict) -> None:
         init_cfg: MMEngine's, of type Pretrained.
 
     Raises:
-        ValueError: If a weight is missing or of another size.
+        ValueError: If a weight is missing or of another size, or one more is
+            there of what the module has.
     """
     path, prefix = init_cfg['checkpoint'], init_cfg.get('prefix') or ''
     weights = CheckpointLoader.load_checkpoint(path, map_location='cpu')
@@ -354,7 +355,7 @@ def load_all(module: nn.Module, field: str, init_cfg: dict) -> None:
         if name.startswith(prefix)
     }
     try:
-        missing = module.load_state_dict(own, strict=False).missing_keys
+        missing, unexpected = module.load_state_dict(own, strict=False)
     except RuntimeError as error:
         raise ValueError(f'{field}={dict(init_cfg)}: {error}') from error
     check_arg(
@@ -364,4 +365,15 @@ def load_all(module: nn.Module, field: str, init_cfg: dict) -> None:
         f'a checkpoint with all weights of {type(module).__name__}: it lacks '
         f'{shorten(missing)}, and has {shorten(list(weights))} (prefix=... if '
         'only the beginning of the names differs)',
+    )
+    # Heads and mask tokens may be left over, not a part of what there is.
+    parts = {name for name, _ in module.named_children()}
+    more = [name for name in unexpected if name.split('.')[0] in parts]
+    check_arg(
+        not more,
+        field,
+        dict(init_cfg),
+        f'a checkpoint of this {type(module).__name__}: it has '
+        f'{shorten(more)} as well, so it is of a deeper network, or of one '
+        'with other options',
     )

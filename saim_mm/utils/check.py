@@ -31,6 +31,26 @@ def check_arg(condition: bool, field: str, value: Any, right: str) -> None:
         raise ValueError(f'{field}={value!r}: must be {right}')
 
 
+def check_shape(
+    part: str, values: Any, *shapes: tuple[int, ...], meaning: str
+) -> None:
+    """Refuse what is no tensor of one of some shapes.
+
+    Args:
+        part: What returned it.
+        values: What it returned.
+        *shapes: What would be acceptable.
+        meaning: Of the shapes.
+
+    Raises:
+        ValueError: If it has another shape.
+    """
+    shape = getattr(values, 'shape', None)
+    shape = type(values).__name__ if shape is None else tuple(shape)
+    right = f'{" or ".join(map(str, shapes))}: {meaning}'
+    check_arg(shape in shapes, f'{part}: shape', shape, right)
+
+
 def check_within_root(path: str, root: str, field: str) -> None:
     """Refuse a path, read from a file, that leads out of the data.
 

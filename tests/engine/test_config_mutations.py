@@ -194,7 +194,7 @@ LITERAL = [
     (DETECT, 'train_dataloader.dataset.ann_file', None, 'must be str'),
     (PRETRAIN, 'model.init_cfg', {'a': 1}, 'must have a type'),
     (PRETRAIN, 'param_scheduler', {'a': 1}, 'must have a type'),
-    (PRETRAIN, 'model.prefix', 'nonesuch', '[0, 1)'),
+    (PRETRAIN, 'model.prefix', 'nonesuch', '(0, 1)'),
     (PRETRAIN, 'model.neck.depth', 0, 'raster'),
     (
         PRETRAIN,

@@ -48,7 +48,7 @@ RANGES: dict[str, str] = {
     'drop_path_rate|drop_rate|label_smooth_val': '[0, 1)',
     'dropout_ratio': '-1 or [0, 1)',
     'mask_ratio': '(0, 1)',
-    r'SAIM\.prefix': '[0, 1)',
+    r'SAIM\.prefix': '(0, 1)',
     r'SAIMDecoder\.widen_factor': '(0, 1]',
     'out_indices|in_index|global_attn_indexes': 'int [-1000, 1000]',
     'frozen_stages': 'int [-1, 1000]',

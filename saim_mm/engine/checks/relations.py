@@ -163,7 +163,9 @@ def check_sizes(cfg: Mapping) -> None:
             "must be 1 or more, or model.order='raster': without a decoder "
             'nothing tells the encoder which patch comes next',
         )
-    blur = (model.get('target_generator') or {}).get('kernel_size', 9)
+    target = model.get('target_generator') or {}
+    default = 9 if target.get('type') == 'SmoothedPatchTarget' else None
+    blur = target.get('kernel_size', default)
     if size and is_number(blur) and blur > min(size):
         refuse(
             'model.target_generator.kernel_size',
