@@ -134,9 +134,14 @@ def finetune(folder: str, out: str, **arguments: Any) -> None:
     Either train/CLASS/* and val/CLASS/*, or CLASS/*, of which a fifth is kept
     for validation.
     """
+    from .engine.compare import logged_accuracy
     from .engine.recipes import finetune_config
 
-    train(finetune_config(folder, out, **arguments))
+    cfg, line = finetune_config(folder, out, **arguments)
+    train((cfg, line))
+    top1 = logged_accuracy(Path(cfg.work_dir), cfg.train_cfg.max_epochs)
+    if top1 is not None:
+        click.echo(f'top-1 {top1:.1f} % of {out}/val.txt', err=True)
     then('saim', 'predict', out, 'IMAGE')
 
 

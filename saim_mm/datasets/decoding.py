@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from ..utils.dependency import require
-from .images import check_pixels, jpeg_shape, read_file
+from .images import check_pixels, check_regular, jpeg_shape, read_file
 
 TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 PNG = b'\x89PNG\r\n\x1a\n'
@@ -74,6 +74,7 @@ def read_kind(path: str | Path) -> Kind:
     Raises:
         OSError: If it cannot be read.
     """
+    check_regular(path)
     with open(path, 'rb') as file:
         start = file.read(26)
     if not start.startswith((b'\xff\xd8', PNG)):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 
 from ..utils.check import check_arg
-from .decoding import Kind, read_kind
-from .images import EXTENSIONS, find_images, in_a_line
+from .decoding import Kind, decode_any, read_kind
+from .images import EXTENSIONS, find_images, in_a_line, read_file
 
 
 @dataclass
@@ -76,52 +79,128 @@ def look_at(folder: str | Path, field: str = 'data') -> Folder:
     return Folder(path, len(images), height, width, images, kinds)
 
 
-def split_classes(
-    folder: Path,
-) -> tuple[list[str], list[str], list[str]]:
+@dataclass
+class Classes:
+    """The images of a folder of classes.
+
+    Attributes:
+        names: Of the classes.
+        train, val: Lines ``PATH LABEL``, paths from the folder.
+        skipped: A line about each file that is left out.
+    """
+
+    names: list[str]
+    train: list[str]
+    val: list[str]
+    skipped: list[str]
+
+
+def split_classes(folder: Path) -> Classes:
     """The images for training and for validation, and the classes.
 
     Args:
         folder: As ``data`` of :func:`~saim_mm.finetune`.
 
-    Returns:
-        Lines ``PATH LABEL``, paths from ``folder``; and names of classes.
-
     Raises:
-        ValueError: If there are not two classes, or a split lacks one.
+        ValueError: If there are not two classes, a split lacks one, or a name
+            cannot stand in a list.
     """
     halves = [folder / name for name in ('train', 'val')]
     split = all(half.is_dir() for half in halves)
-    parents = halves if split else [folder]
-    classes = sorted(p.name for p in parents[0].iterdir() if p.is_dir())
     check_arg(
-        len(classes) > 1,
+        split or not (halves[0].is_dir() and folders_in(halves[0])),
+        'data',
+        str(folder),
+        'a folder with train/ and val/, or with a folder for each class; '
+        f'beside train/ it has {folders_in(folder)}',
+    )
+    parents = halves if split else [folder]
+    names = folders_in(parents[0])
+    check_arg(
+        len(names) > 1,
         'data',
         str(folder),
         'a folder with a folder of images for each of two or more classes '
-        f'(or such folders in train/ and val/); it has {classes}',
+        f'(or such folders in train/ and val/); it has {names}',
     )
-    lines = []
+    others = set(folders_in(parents[-1])) ^ set(names)
+    check_arg(
+        not others,
+        'data',
+        str(folder),
+        'a folder with the same classes in train/ and val/; only one of them '
+        f'has {sorted(others)}',
+    )
+    lines: list[list[str]] = []
+    skipped: list[str] = []
     for parent in parents:
         lines.append([])
-        for label, name in enumerate(classes):
-            images = find_images(parent / name)
+        for label, name in enumerate(names):
+            images, reasons = readable(find_images(parent / name))
+            skipped += reasons
             check_arg(
                 len(images) > (0 if split else 1),
                 'data',
                 str(parent / name),
-                'a folder with images'
+                'a folder with images that can be read'
                 + ('' if split else ', two at least: one is for validation'),
             )
             lines[-1] += [f'{p.relative_to(folder)} {label}' for p in images]
+    for line in (line for half in lines for line in half):
+        check_arg(
+            line.isprintable() and line == line.strip(),
+            'data',
+            line.rsplit(' ', 1)[0],
+            'a name in UTF-8, without line breaks and without a space at the '
+            'beginning: it stands in a list of files; rename it',
+        )
     if not split:
         (every,) = lines
         lines = [[], []]
-        for label in range(len(classes)):
+        for label in range(len(names)):
             own = [x for x in every if x.endswith(f' {label}')]
             for number, line in enumerate(own):
                 lines[number % 5 == 1].append(line)
-    return lines[0], lines[1], classes
+    return Classes(names, *lines, skipped)
+
+
+def folders_in(folder: Path) -> list[str]:
+    """The names of its sub-folders but hidden ones, sorted."""
+    return sorted(
+        path.name
+        for path in folder.iterdir()
+        if path.is_dir() and not path.name.startswith('.')
+    )
+
+
+def readable(files: list[Path]) -> tuple[list[Path], list[str]]:
+    """Files that can be decoded, and a line about each other."""
+    stamps = []
+    for path in files:
+        stat = path.stat() if path.is_file() else None
+        stamps.append(stat and (stat.st_mtime_ns, stat.st_size))
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reasons = list(pool.map(reason_against, files, stamps))
+    return (
+        [path for path, reason in zip(files, reasons) if reason is None],
+        [
+            in_a_line(f'skipped: {path} ({reason})')
+            for path, reason in zip(files, reasons)
+            if reason is not None
+        ],
+    )
+
+
+@lru_cache(maxsize=2**20)
+def reason_against(path: Path, _: tuple[int, int] | None) -> str | None:
+    """Why a file, as it is since its time and size, cannot be decoded."""
+    try:
+        decode_any(read_file(str(path)))
+    except ImportError:
+        raise
+    except Exception as error:  # broken, however
+        return str(error).strip()
+    return None
 
 
 def choose_fraction(

@@ -30,7 +30,7 @@ STD = (58.395, 57.12, 57.375)
 
 
 def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[str]:
-    """Every file in a folder and its sub-folders, but hidden ones.
+    """Every file in a folder and its sub-folders; hidden ones are left out.
 
     Links to folders are followed, but into one that they lie in; what is
     neither folder nor file (a pipe, a link to itself) is for who reads it.
@@ -46,13 +46,15 @@ def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[str]:
         return
     with os.scandir(folder) as entries:
         for entry in entries:
+            if entry.name.startswith('.'):
+                continue
             try:
                 is_folder = entry.is_dir()
             except OSError:  # a link to itself
                 is_folder = False
             if is_folder:
                 yield from walk(entry.path, (*above, real))
-            elif not entry.name.startswith('.'):
+            else:
                 yield entry.path
 
 
@@ -74,6 +76,16 @@ def in_a_line(text: str) -> str:
     )
 
 
+def check_regular(path: str | Path) -> None:
+    """Refuse a pipe or a device: reading one might never end.
+
+    Raises:
+        OSError: If it is there, and no file.
+    """
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError('not a regular file')
+
+
 def read_file(path: str, backend_args: dict | None = None) -> bytes:
     """Read a file; once more if the storage fails.
 
@@ -84,9 +96,8 @@ def read_file(path: str, backend_args: dict | None = None) -> bytes:
     Raises:
         OSError: If it cannot be read.
     """
-    # Reading a pipe or a device might never end.
-    if '://' not in path and os.path.exists(path) and not os.path.isfile(path):
-        raise OSError('not a regular file')
+    if '://' not in path:
+        check_regular(path)
     try:
         return fileio.get(path, backend_args)
     except (FileNotFoundError, PermissionError):

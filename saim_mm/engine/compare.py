@@ -31,8 +31,8 @@ from ..evaluation.features import build_encoder, extract
 from ..evaluation.probes import accuracy, fit_linear
 from ..utils.check import check_arg
 from .checks.config import check_config
-from .recipes import finetune_config, pretrain_config, write_list
-from .run import checkpoint_of, differences, run
+from .recipes import finetune_config, pretrain_config
+from .run import checkpoint_of, differences, run, write_list
 
 #: Side in pixels at which raw pixels are compared.
 SIDE = 32
@@ -99,7 +99,10 @@ def compare(
         'folders of different names',
     )
     given = {name: checkpoint_of(x) for name, x in given.items()}
-    train, val, _ = split_classes(data)
+    classes = split_classes(data)
+    train, val = classes.train, classes.val
+    for line in classes.skipped:
+        say(line)
     for fraction in fractions:
         choose_fraction(train, fraction)
     check_parts(data, train, val)

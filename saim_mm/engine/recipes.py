@@ -27,7 +27,7 @@ from ..models.vit import SAIMViT
 from ..utils.check import check_arg
 from .checks.device import cpu_has_bfloat16, gpu_has_bfloat16
 from .inputs import choose_pixels
-from .run import checkpoint_of, run, training_of
+from .run import LISTS, checkpoint_of, run, training_of, write_list
 
 #: Short names of networks -> SAIMViT's.
 ARCHS = {
@@ -173,10 +173,12 @@ def pretrain_config(
         crop.type = 'PixelsRandomResizedCrop'
         loader.dataset.pipeline = [pixels.loading, crop, *others]
     finish(cfg, out, epochs, rate, batch, wrapper, options)
+    batch = cfg.train_dataloader.batch_size  # options came last
     return cfg, (
         f'{folder}{pixels}; {machine}: {size} pixels in patches of {patch}, '
-        f'ViT {arch!r}, {epochs} epochs of {folder.number // batch} steps of '
-        f'{batch} images, learning rate {rate:.1e}'
+        f'ViT {arch!r}, {cfg.train_cfg.max_epochs} epochs of '
+        f'{folder.number // max(1, batch)} steps of {batch} images, learning '
+        f'rate {cfg.optim_wrapper.optimizer.lr:.1e}'
     )
 
 
@@ -196,7 +198,8 @@ def finetune_config(
 
     Args:
         data: ``train/CLASS/*`` and ``val/CLASS/*``; or ``CLASS/*``, of which
-            every fifth image of a class is for validation.
+            every fifth image of a class is for validation. What cannot be
+            decoded is named in the line, and left out.
         out: The folder of the training.
         init: The folder of a pre-training, or a checkpoint in it. None: from
             scratch.
@@ -240,7 +243,14 @@ def finetune_config(
         backbone.init_cfg = dict(
             type='Pretrained', checkpoint=checkpoint, prefix='backbone.'
         )
-    train, val, classes = split_classes(folder.path)
+    check_arg(
+        not Path(out).expanduser().resolve().is_relative_to(folder.path),
+        'out',
+        str(out),
+        f'outside of {folder.path}, where it would be a class',
+    )
+    found = split_classes(folder.path)
+    train, val, classes = found.train, found.val, found.names
     train = [train[index] for index in choose_fraction(train, fraction, seed)]
     number = len(train)
     size = backbone['img_size']
@@ -273,7 +283,7 @@ def finetune_config(
     for loader, name, lines, pipeline in (
         (
             cfg.train_dataloader,
-            'train.txt',
+            LISTS[0],
             train,
             [
                 pixels.random_crop(scale=size, crop_ratio_range=(0.5, 1.0)),
@@ -282,7 +292,7 @@ def finetune_config(
         ),
         (
             cfg.val_dataloader,
-            'val.txt',
+            LISTS[1],
             val,
             pixels.center_crop(size, size),
         ),
@@ -305,31 +315,14 @@ def finetune_config(
     rate = 5e-4 * batch / 256 if size >= 224 else 1e-3 * batch / 64
     finish(cfg, out, epochs, rate, batch, wrapper, options)
     start = f'weights of {init}' if init else 'from scratch'
-    return cfg, (
+    batch = max(1, cfg.train_dataloader.batch_size)  # options came last
+    line = (
         f'{folder}{pixels}, {len(classes)} classes, {number} to train on and '
-        f'{len(val)} to validate; {machine}: {start}, {epochs} epochs of '
-        f'{max(1, number // batch)} steps, learning rate {rate:.1e}'
+        f'{len(val)} to validate; {machine}: {start}, '
+        f'{cfg.train_cfg.max_epochs} epochs of {max(1, number // batch)} '
+        f'steps, learning rate {cfg.optim_wrapper.optimizer.lr:.1e}'
     )
-
-
-def write_list(path: Path, lines: list[str]) -> None:
-    """Write the list of a training's images, unless it is there.
-
-    Raises:
-        ValueError: If another one is there.
-    """
-    text = '\n'.join(lines) + '\n'
-    if path.is_file():
-        check_arg(
-            path.read_text() == text,
-            'out',
-            str(path.parent),
-            'another folder, or an empty one: it holds a training on other '
-            f'images ({path.name})',
-        )
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(text)
+    return cfg, '\n'.join([line, *found.skipped])
 
 
 def finish(

@@ -13,15 +13,19 @@ from typing import Any
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
+from ..checkpoint.atomic import atomic_write
 from ..checkpoint.sharded import REST
-from ..checkpoint.zoo import DEMO, root
+from ..checkpoint.zoo import DEMO, resolve, root
 from ..utils.check import check_arg
 from .hooks.console_hook import ConsoleHook
 from .resume import find_checkpoints
 from .runner import SAIMRunner
+from .work_dir import check_writable
 
 #: The file that says what is trained in a folder.
 CONFIG = 'config.py'
+#: Those with the images of a fine-tuning.
+LISTS = ('train.txt', 'val.txt')
 
 
 def config_of(folder: str | Path) -> Path | None:
@@ -94,9 +98,9 @@ def training_of(init: str | Path) -> tuple[Path, str]:
     """
     checkpoint = checkpoint_of(init)
     if '://' in checkpoint:
-        name = checkpoint.rstrip('/').split('/')[-1]
-        path = root() / 'configs/pretrain' / f'{name}.py'
-        config = path if path.is_file() else None
+        name = resolve(checkpoint).stem  # or an error that names them
+        found = (root() / 'configs/pretrain').rglob(f'{name}.py')
+        config = next(found, None)
     else:
         # A training's checkpoints may be elsewhere (checkpoint.out_dir).
         folder = Path(init).expanduser()
@@ -135,6 +139,32 @@ def model_and_checkpoint(
         f'the folder of a training, or a checkpoint of model={model!r}',
     )
     return model, checkpoint_of(init)
+
+
+def write_list(path: Path, lines: list[str]) -> None:
+    """Write the list of a training's images, unless it is there.
+
+    Raises:
+        ValueError: If another one is there.
+    """
+    text = '\n'.join(lines) + '\n'
+    check_writable(path.parent, 'out')
+    if path.is_file():
+        check_arg(
+            path.read_text() == text,
+            'out',
+            str(path.parent),
+            'another folder, or an empty one: it holds a training on other '
+            f'images ({path.name})',
+        )
+        return
+    check_arg(
+        not (path.parent / CONFIG).is_file(),
+        'out',
+        str(path.parent),
+        'another folder, or an empty one: it holds another training',
+    )
+    atomic_write(path, text.encode())
 
 
 class QuietRunner(SAIMRunner):
@@ -176,13 +206,14 @@ def run(cfg: Config) -> Path:
             f'settings ({", ".join(changed[:3])})',
         )
     else:
-        out.mkdir(parents=True, exist_ok=True)
-        cfg.dump(path)
+        check_writable(out, 'out')
+        atomic_write(path, cfg.pretty_text.encode())
     try:
         train(cfg)
     except Exception:
         if new and not find_checkpoints(out):  # the next try may differ
-            path.unlink(missing_ok=True)
+            for name in (CONFIG, *LISTS):
+                (out / name).unlink(missing_ok=True)
         raise
     return find_checkpoints(out)[0]
 

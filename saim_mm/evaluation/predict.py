@@ -309,12 +309,17 @@ def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:
                     result,
                     classes,
                     draw_gt=False,
-                    # Words want room.
-                    resize=max(224, min(image.shape[:2])),
+                    resize=short_side(*image.shape[:2]),
                 )
             yield Found([row], picture)
 
     return Predictor(('class', 'score'), ask)
+
+
+def short_side(height: int, width: int) -> int:
+    """Of a picture of an image: words want room, files have a limit."""
+    short, long = sorted((height, width))
+    return max(short, min(224, short * 4096 // long))
 
 
 def to_picture(image: np.ndarray, pixels: PixelFormat) -> np.ndarray:

@@ -380,7 +380,8 @@ def test_results_are_of_the_configs_that_are_here(arm, path, monkeypatch):
     images, name, seed = path.parts[-4:-1]
     results = json.loads(path.read_text())
     assert (results['name'], f'seed-{results["seed"]}') == (name, seed)
-    pattern, frozen, downstream = FORMS[dict(cifar10='mini')[images]]
+    forms = dict(cifar10='mini', fashion_mnist='fashion')
+    pattern, frozen, downstream = FORMS[forms[images]]
     classification = CONFIGS / 'classification'
     start, hashes = arm.Start(), {}
     if name != 'scratch':
