@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
@@ -14,6 +15,9 @@ import numpy as np
 from ..utils.check import check_arg
 from .decoding import Kind, decode_any, read_kind
 from .images import EXTENSIONS, find_images, in_a_line, read_file
+
+#: Line breaks, and what is not UTF-8.
+UNLISTABLE = '[\n\r\ud800-\udfff]'
 
 
 @dataclass
@@ -148,7 +152,7 @@ def split_classes(folder: Path) -> Classes:
             lines[-1] += [f'{p.relative_to(folder)} {label}' for p in images]
     for line in (line for half in lines for line in half):
         check_arg(
-            line.isprintable() and line == line.strip(),
+            line == line.strip() and not re.search(UNLISTABLE, line),
             'data',
             line.rsplit(' ', 1)[0],
             'a name in UTF-8, without line breaks and without a space at the '

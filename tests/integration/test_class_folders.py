@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from helpers import bright_and_dark, call
 from mmengine.config import Config
+from mmpretrain.registry import DATASETS
 
 from saim_mm.checkpoint.zoo import bundled
 from saim_mm.datasets.folders import look_at, split_classes
@@ -101,6 +102,19 @@ def test_names_that_no_list_can_hold(name, classes):
         shutil.copy(classes / 'bright/00.png', copy)
     with pytest.raises(ValueError, match='data=.*must be a name.*rename it'):
         split_classes(classes)
+
+
+def test_names_that_a_list_holds(classes, tmp_path):
+    """Spaces of other kinds, as macOS writes, and joined emoji."""
+    names = ['a\u202fb.png', '👩\u200d🔬 1.png', 'x .png', 'ü,"\u00a0".png']
+    for name in names:
+        shutil.copy(classes / 'bright/00.png', classes / 'dark' / name)
+    cfg, _ = recipes.finetune_config(classes, tmp_path / 'out')
+    dataset = dict(cfg.train_dataloader.dataset, pipeline=[])
+    listed = DATASETS.build(dataset)
+    paths = [listed.get_data_info(i)['img_path'] for i in range(len(listed))]
+    assert len(set(paths)) == len(paths) and all(map(os.path.isfile, paths))
+    assert sum(os.path.basename(path) in names for path in paths) >= 3
 
 
 def test_a_pipe_is_passed_by(classes):
