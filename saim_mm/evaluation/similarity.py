@@ -265,7 +265,8 @@ def write_similar(
         yield f'{path}: of {len(some)} images'
     if duplicates is not None:
         thumbnails = (
-            load_images([name], (GRID, GRID), pixels) for name in names
+            load_images([name], (GRID, GRID), pixels, whole=True)
+            for name in names
         )
         groups = same(patterns(torch.cat(list(thumbnails))), duplicates)
         path = beside('duplicates.csv')

@@ -17,13 +17,17 @@ from ..utils.check import check_arg
 
 
 def load_images(
-    paths: Sequence[str], size: tuple[int, int], pixels: PixelFormat = RGB
+    paths: Sequence[str],
+    size: tuple[int, int],
+    pixels: PixelFormat = RGB,
+    whole: bool = False,
 ) -> Tensor:
     """Load images, cut and scaled to a size.
 
     Args:
         size: Height and width in pixels.
         pixels: What they are.
+        whole: Squeeze them rather than cut off what is beside the middle.
 
     Returns:
         float32, (B, C, H, W): RGB, 0 to 255, or in the files' units.
@@ -35,15 +39,15 @@ def load_images(
     for path in paths:
         if pixels.plain:
             image = np.ascontiguousarray(read_image(path)[..., ::-1])
-            image = np.array(
-                ImageOps.fit(
-                    Image.fromarray(image),
-                    size[::-1],
-                    Image.Resampling.BICUBIC,
-                )
-            )
+            picture = Image.fromarray(image)
+            scale = Image.Image.resize if whole else ImageOps.fit
+            bicubic = Image.Resampling.BICUBIC
+            image = np.array(scale(picture, size[::-1], bicubic))
         else:
-            image = fit(read_pixels(path, pixels), size)
+            image = read_pixels(path, pixels)
+            image = (
+                resize(image, size, 'bicubic') if whole else fit(image, size)
+            )
         images.append(torch.from_numpy(image).permute(2, 0, 1))
     return torch.stack(images).float()
 

@@ -9,6 +9,7 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import torch
@@ -18,6 +19,7 @@ from safetensors import safe_open
 from scipy.sparse.csgraph import connected_components
 
 from saim_mm import apis
+from saim_mm.datasets.pixels import RGB, PixelFormat
 from saim_mm.evaluation import embed, similarity
 from saim_mm.evaluation.embed import (
     embed_images,
@@ -26,6 +28,7 @@ from saim_mm.evaluation.embed import (
     save_features,
 )
 from saim_mm.evaluation.similarity import check_similar, patterns, same
+from saim_mm.visualization.figures import load_images
 from saim_mm.visualization.tsne import squares, tsne
 
 NAME = 'saim_vit-mini-p4'
@@ -349,6 +352,24 @@ def test_what_counts_as_a_duplicate():
     # What else is in the folder does not matter.
     kinds = torch.cat([x[:3], 1000 + torch.rand(9, 3, 16, 16)])
     assert same(patterns(kinds), 0.5) == []
+
+
+@pytest.mark.parametrize('form', ['JPEG', 'TIFF'])
+def test_panoramas_are_compared_whole(form, tmp_path):
+    """Those of one middle were the same, whatever is beside it."""
+    random = np.random.default_rng(0)
+    middle = random.integers(0, 255, (48, 48, 3))
+    for number in range(4):
+        image = random.integers(0, 255, (48, 168, 3))
+        image[:, 60:108] = middle
+        values = image.astype('uint8' if form == 'JPEG' else 'uint16')
+        path = str(tmp_path / f'{number}.{form.lower()}')
+        assert cv2.imwrite(path, values)
+    pixels = RGB if form == 'JPEG' else PixelFormat(3, 'uint16')
+    paths = sorted(map(str, tmp_path.iterdir()))
+    for whole, expected in ((False, [[0, 1, 2, 3]]), (True, [])):
+        thumbnails = load_images(paths, (16, 16), pixels, whole)
+        assert same(patterns(thumbnails), 0.97) == expected
 
 
 def test_as_many_as_there_are():
