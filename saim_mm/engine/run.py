@@ -148,7 +148,6 @@ def write_list(path: Path, lines: list[str]) -> None:
         ValueError: If another one is there.
     """
     text = '\n'.join(lines) + '\n'
-    check_writable(path.parent, 'out')
     if path.is_file():
         check_arg(
             path.read_text() == text,
@@ -164,6 +163,7 @@ def write_list(path: Path, lines: list[str]) -> None:
         str(path.parent),
         'another folder, or an empty one: it holds another training',
     )
+    check_writable(path.parent, 'out')
     atomic_write(path, text.encode())
 
 

@@ -24,7 +24,7 @@ from .saim_arguments import (
 )
 from .teachers import MovingAverageTeacher, View, look
 from .vit_arguments import check_causal
-from .vit_state_dict import is_pretrained
+from .vit_state_dict import configs_of, is_pretrained
 
 
 @MODELS.register_module()
@@ -127,7 +127,6 @@ class SAIM(BaseSelfSupervisor):
             inputs: (B, C, H, W), normalised.
             order: None: a new one, with a prefix if ``prefix`` is set.
         """
-        check_causal(self.backbone, inputs)
         if self.training and isinstance(self.teacher, MovingAverageTeacher):
             self.teacher.check_updated(self.backbone)
         view = target = None
@@ -199,6 +198,7 @@ class SAIM(BaseSelfSupervisor):
 
         Images are (B, C, H, W), features (B, L, C), without gradients.
         """
+        check_causal(self.backbone, images)
         if self.teacher is None:
             return look(self.backbone, images)
         return self.teacher(images)
@@ -254,10 +254,8 @@ class SAIM(BaseSelfSupervisor):
     def init_weights(self) -> None:
         super().init_weights()
         # (Weights of the whole model have started it: `start_teacher`.)
-        configs = self.init_cfg or []
-        configs = configs if isinstance(configs, list) else [configs]
         if isinstance(self.teacher, MovingAverageTeacher) and not any(
-            map(is_pretrained, configs)
+            map(is_pretrained, configs_of(self.init_cfg))
         ):
             self.teacher.start(self.backbone)
 

@@ -27,6 +27,7 @@ from .vit_arguments import (
 )
 from .vit_state_dict import (
     apply_init_cfg,
+    configs_of,
     is_pretrained,
     register_state_dict_hooks,
 )
@@ -194,7 +195,7 @@ class SAIMViT(VisionTransformer):
             self.init_cfg = given
         if not first:
             return
-        configs = [given] if isinstance(given, dict) else list(given or [])
+        configs = configs_of(given)
         if not any(map(is_pretrained, configs)):
             nn.init.xavier_uniform_(
                 self.patch_embed.projection.weight.flatten(1)

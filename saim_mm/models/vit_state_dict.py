@@ -213,6 +213,11 @@ def apply_init_cfg(vit: nn.Module, configs: list[dict]) -> None:
             initialize(vit, config)
 
 
+def configs_of(init_cfg: dict | list[dict] | None) -> list[dict]:
+    """An ``init_cfg``, which may be one or several, as a list."""
+    return [init_cfg] if isinstance(init_cfg, dict) else list(init_cfg or [])
+
+
 def is_pretrained(config: dict) -> bool:
     """Whether an ``init_cfg`` loads a checkpoint."""
     return config['type'] in ('Pretrained', PretrainedInit)
