@@ -1,5 +1,7 @@
 """Models and features in a line of Python, without a config."""
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Iterable, Iterator
 from itertools import islice
@@ -21,8 +23,9 @@ from .datasets.pixels import RGB, PixelFormat, pixel_format, read_pixels
 from .evaluation.features import backbone_outputs
 from .evaluation.readouts import build_readout
 from .models.vit import SAIMViT
-from .models.vit_arguments import check_layer, layer_output
-from .utils.check import check_arg
+from .models.vit_arguments import check_layer
+from .models.vit_outputs import layer_output
+from .utils.check import check_arg, check_choice
 
 #: Name -> arguments of :class:`~saim_mm.SAIMViT`.
 MODELS = {
@@ -67,7 +70,7 @@ def get_model(
             exactly its weights.
         FileNotFoundError: If there is no such checkpoint.
     """
-    check_arg(name in MODELS, 'name', name, f'one of {list_models()}')
+    check_choice('name', name, list_models())
     model = SAIMViT(**{**MODELS[name], **kwargs})
     if pretrained is None:
         model.init_weights()
@@ -240,12 +243,7 @@ class FeatureExtractor:
             readout = build_readout(readout, vit.num_extra_tokens)
             readout = readout.to(vit.pos_embed.device)
         else:
-            check_arg(
-                out_type in self.out_types,
-                'out_type',
-                out_type,
-                f'one of {list(self.out_types)}',
-            )
+            check_choice('out_type', out_type, self.out_types)
             check_arg(
                 out_type != 'cls_token' or vit.with_cls_token,
                 'out_type',

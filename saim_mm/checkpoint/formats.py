@@ -5,6 +5,8 @@ A format is a table from this package's names, which are those of mmpretrain's
 place of one are queries, keys and values in matrices of their own.
 """
 
+from __future__ import annotations
+
 import re
 from typing import Any
 

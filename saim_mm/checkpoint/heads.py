@@ -22,7 +22,7 @@ from mmengine.registry import MODELS, init_default_scope
 from torch import nn
 
 from .loader import load_from_local
-from .weights import load_weights, read_weights
+from .weights import load_renamed_state_dict, load_weights
 
 CLASSES = 'num_classes'
 
@@ -177,7 +177,7 @@ def check_heads(
     try:
         load_weights(
             model,
-            read_weights(filename),
+            load_renamed_state_dict(filename),
             f'checkpoint={str(filename)!r}',
             allow_extra=True,
         )

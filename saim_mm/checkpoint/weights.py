@@ -19,7 +19,7 @@ from .loader import load_state_dict
 BACKBONE = 'backbone.'
 
 
-def read_weights(filename: str | Path) -> dict[str, Tensor]:
+def load_renamed_state_dict(filename: str | Path) -> dict[str, Tensor]:
     """Read weights of any format, under this package's names.
 
     Args:
@@ -72,7 +72,7 @@ def load_backbone_weights(
             the weights of the backbone.
     """
     field = f'checkpoint={str(filename)!r}'
-    weights = read_weights(filename)
+    weights = load_renamed_state_dict(filename)
     if prefix is None:
         inside = any(name.startswith(BACKBONE) for name in weights)
         prefix = BACKBONE if inside else ''

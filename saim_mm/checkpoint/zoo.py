@@ -5,6 +5,8 @@ given. After :func:`register_zoo` ``mmpretrain.get_model(NAME,
 pretrained=True)`` works.
 """
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
 

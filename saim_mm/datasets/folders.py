@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_share
 from .decoding import Kind, decode_any, read_kind
 from .images import EXTENSIONS, find_images, in_a_line, read_file
 
@@ -43,12 +43,11 @@ class Folder:
         )
 
 
-def look_at(folder: str | Path, field: str = 'data') -> Folder:
+def look_at(folder: str | Path) -> Folder:
     """Count the images of a folder, and measure some of them.
 
     Args:
         folder: The folder; its sub-folders are searched too.
-        field: What errors call it.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -58,7 +57,7 @@ def look_at(folder: str | Path, field: str = 'data') -> Folder:
     path = Path(folder).expanduser().resolve()
     if not path.is_dir():
         raise FileNotFoundError(
-            f'{field}={str(folder)!r}: no such folder; give a folder of images'
+            f'data={str(folder)!r}: no such folder; give a folder of images'
         )
     images = find_images(path)
     kinds, reason = [], ''
@@ -71,7 +70,7 @@ def look_at(folder: str | Path, field: str = 'data') -> Folder:
             reason = f' ({image.name}: {in_a_line(str(error))})'
     check_arg(
         len(kinds) > 0,
-        field,
+        'data',
         str(folder),
         'a folder with images that can be read, with names that end in one of '
         f'{sorted(EXTENSIONS)}; none of {len(images)} can{reason}',
@@ -220,9 +219,7 @@ def choose_fraction(
     Returns:
         Which lines, in their order.
     """
-    check_arg(
-        0 < fraction <= 1, 'fraction', fraction, 'more than 0 and at most 1'
-    )
+    check_share('fraction', fraction)
     own: dict[str, list[int]] = {}
     for index, line in enumerate(lines):
         own.setdefault(line.rsplit(' ', 1)[1], []).append(index)

@@ -1,5 +1,7 @@
 """UnlabelledImages: a folder of images to pre-train on."""
 
+from __future__ import annotations
+
 import logging
 import os.path as osp
 from collections.abc import Sequence

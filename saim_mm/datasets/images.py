@@ -1,5 +1,7 @@
 """Finding and reading pictures of any kind."""
 
+from __future__ import annotations
+
 import io
 import os
 import time

@@ -1,5 +1,7 @@
 """From files to crops: of photographs faster, of others at all."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import cv2
@@ -10,7 +12,7 @@ from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from mmpretrain.datasets import RandomResizedCrop, ResizeEdge
 
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_choice, check_positive_int
 from .images import check_pixels, decode, jpeg_shape, read_file
 from .pixels import PixelFormat, read_pixels
 
@@ -86,12 +88,7 @@ class LoadRandomResizedCrop(RandomResizedCrop):
         reducing_gap: float = 2.0,
         backend_args: dict | None = None,
     ) -> None:
-        check_arg(
-            interpolation in self.interpolations,
-            'interpolation',
-            interpolation,
-            f'one of {list(self.interpolations)}',
-        )
+        check_choice('interpolation', interpolation, self.interpolations)
         check_arg(
             reducing_gap >= 1, 'reducing_gap', reducing_gap, 'at least 1'
         )
@@ -182,12 +179,7 @@ class LoadPixels(BaseTransform):
     """
 
     def __init__(self, channels: int, dtype: str) -> None:
-        check_arg(
-            isinstance(channels, int) and channels > 0,
-            'LoadPixels.channels',
-            channels,
-            'a positive integer',
-        )
+        check_positive_int('LoadPixels.channels', channels)
         check_arg(
             isinstance(dtype, str) and dtype in np.sctypeDict,
             'LoadPixels.dtype',

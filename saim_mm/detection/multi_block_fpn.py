@@ -1,5 +1,7 @@
 """The pyramid of the paper's detector."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 from mmdet.models import FPN
@@ -7,8 +9,9 @@ from mmengine.model import ModuleList
 from mmengine.registry import MODELS
 from torch import Tensor
 
-from ..models.feature_pyramid import SCALES, at_least_float32, rescale
+from ..models.feature_pyramid import SCALES, rescale
 from ..utils.check import check_arg
+from ..utils.dtype import at_least_float32
 
 
 @MODELS.register_module()
@@ -49,4 +52,4 @@ class MultiBlockFPN(FPN):
             f'{len(self.rescale)} blocks for MultiBlockFPN',
         )
         maps = [f(x) for f, x in zip(self.rescale, inputs)]
-        return at_least_float32(super().forward(maps))
+        return at_least_float32(*super().forward(maps))  # as in the pyramid

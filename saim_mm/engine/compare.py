@@ -25,11 +25,11 @@ from ..evaluation.comparison import (
     SAIM,
     SCRATCH,
     Comparison,
-    summarise,
+    summarize,
 )
 from ..evaluation.features import build_encoder, extract
 from ..evaluation.probes import accuracy, fit_linear
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_positive_int
 from .checks.config import check_config
 from .recipes import finetune_config, pretrain_config
 from .run import checkpoint_of, differences, run, write_list
@@ -80,13 +80,14 @@ def compare(
         FileNotFoundError: If there is no such folder or checkpoint.
     """
     data, out = (Path(x).expanduser().resolve() for x in (data, out))
-    check_arg(seeds > 0, 'seeds', seeds, 'a positive number')
+    check_positive_int('seeds', seeds)
     check_arg(len(fractions) > 0, 'fractions', fractions, 'one at least')
     for name, value in (
         ('epochs', epochs),
         ('pretrain_epochs', pretrain_epochs),
     ):
-        check_arg(value is None or value > 0, name, value, 'positive')
+        if value is not None:
+            check_positive_int(name, value)
     check_arg(
         not out.is_relative_to(data), 'out', str(out), f'outside of {data}'
     )
@@ -163,7 +164,7 @@ def compare(
             f'{done} of {number}: {name}, {fraction:.0%} of the labels, seed '
             f'{seed}: {store[key]:.1f} %'
         )
-    return summarise(store.methods(starts, fractions, seeds), out)
+    return summarize(store.methods(starts, fractions, seeds), out)
 
 
 class Store:

@@ -1,5 +1,7 @@
 """Optimisation at less cost: bfloat16 without loss scaling, few groups."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,7 +11,7 @@ from mmengine.registry import OPTIM_WRAPPER_CONSTRUCTORS, OPTIM_WRAPPERS
 from mmengine.runner import autocast
 from torch import nn
 
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_share
 
 
 @OPTIM_WRAPPERS.register_module()
@@ -73,17 +75,15 @@ class LayerDecayOptimWrapperConstructor(DefaultOptimWrapperConstructor):
     ``paramwise_cfg`` needs ``layer_decay_rate`` (float), the rate. The model
     needs a ``backbone`` that says how deep a parameter is: a
     :class:`~saim_mm.SAIMViT`, or any of mmpretrain's with ``get_layer_depth``.
+
+    Raises:
+        ValueError: If the rate is no share, or the model has no such backbone.
     """
 
     def _validate_cfg(self) -> None:
         super()._validate_cfg()
         rate = (self.paramwise_cfg or {}).get('layer_decay_rate')
-        check_arg(
-            isinstance(rate, (int, float)) and 0 < rate <= 1,
-            "paramwise_cfg['layer_decay_rate']",
-            rate,
-            'more than 0 and at most 1',
-        )
+        check_share("paramwise_cfg['layer_decay_rate']", rate)
 
     def add_params(
         self, params: list[dict], module: nn.Module, prefix: str = '', **kwargs

@@ -24,7 +24,7 @@ from ..datasets.folders import (
 )
 from ..datasets.pixels import RGB, PixelFormat
 from ..models.vit import SAIMViT
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_choice
 from .checks.device import cpu_has_bfloat16, gpu_has_bfloat16
 from .inputs import choose_pixels
 from .run import LISTS, checkpoint_of, run, training_of, write_list
@@ -88,7 +88,7 @@ def choose_network(
         )
     elif arch is None:
         arch = 'mini' if size <= 64 else '192x4'
-    check_arg(arch in ARCHS, 'arch', arch, f'one of {list(ARCHS)}')
+    check_choice('arch', arch, ARCHS)
     return arch, size, patch
 
 

@@ -49,7 +49,7 @@ def interval(values: Sequence[float]) -> tuple[float, float]:
     return float(np.mean(values)), float(quantile * error)
 
 
-def summarise(
+def summarize(
     methods: dict[str, dict[float, list[float]]], out: Path
 ) -> Comparison:
     """Write table and plot; draw the conclusion."""

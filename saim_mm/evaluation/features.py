@@ -23,6 +23,7 @@ from ..checkpoint.weights import load_backbone_weights
 from ..datasets.images import EXTENSIONS
 from ..datasets.pixels import RGB, PixelFormat
 from ..datasets.workers import explain_dead_processes
+from ..models.vit_outputs import returning
 from ..utils.check import check_arg
 from ..utils.seed import temp_seed
 from .readouts import mean_tokens
@@ -73,13 +74,8 @@ def backbone_outputs(
             num_blocks,
             f'1 to {depth}, the blocks of the backbone',
         )
-        usual = backbone.out_type, backbone.out_indices
-        backbone.out_type = 'raw'
-        backbone.out_indices = list(range(depth - num_blocks, depth))
-        try:
+        with returning(backbone, 'raw', range(depth - num_blocks, depth)):
             outputs = backbone(images, **arguments)
-        finally:
-            backbone.out_type, backbone.out_indices = usual
     else:
         outputs = backbone(images, **arguments)
         if getattr(backbone, 'timm_model', None) is not None and (

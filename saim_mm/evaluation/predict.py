@@ -261,20 +261,18 @@ def class_meta(cfg: Config, meta: Mapping[str, Any]) -> dict[str, Any]:
         found += [data.get('metainfo'), getattr(kind, 'METAINFO', None)]
     for names in found:
         names = {key.lower(): x for key, x in (names or {}).items()}
-        classes, colours = names.get('classes'), names.get('palette')
+        classes, colors = names.get('classes'), names.get('palette')
         if not isinstance(classes, (list, tuple)):
             continue
         if number in (None, len(classes)):
             break
     else:
-        classes, colours = [str(i) for i in range(number or 0)], None
-    if not isinstance(colours, (list, tuple)) or (
-        len(colours) != len(classes)
-    ):
+        classes, colors = [str(i) for i in range(number or 0)], None
+    if not isinstance(colors, (list, tuple)) or (len(colors) != len(classes)):
         random = np.random.default_rng(0)
-        colours = random.integers(256, size=(len(classes), 3)).tolist()
-    colours = [tuple(colour) for colour in colours]  # mmdet takes no lists
-    return dict(classes=tuple(classes), palette=colours)
+        colors = random.integers(256, size=(len(classes), 3)).tolist()
+    colors = [tuple(color) for color in colors]  # mmdet takes no lists
+    return dict(classes=tuple(classes), palette=colors)
 
 
 def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.nn.utils import skip_init
 
 from ..datasets.pixels import pixel_format
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_choice, check_positive_int
 from ..utils.seed import temp_seed
 from .features import (
     Features,
@@ -34,6 +34,8 @@ from .readouts import AttentivePooling, EfficientProbing, LearnedReadout
 
 #: Key of the results -> what it is.
 PROBES = ('linear', 'attentive', 'efficient', 'knn', 'rank_me')
+#: Of readouts that learn, but for their queries.
+LR = 1e-2
 
 
 def fit_linear(
@@ -92,21 +94,20 @@ def fit_readout(
     num_classes: int,
     epochs: int = 10,
     batch_size: int = 256,
-    lr: float = 1e-2,
     seed: int = 0,
     device: str | torch.device = 'cpu',
 ) -> Sequential:
     """Train a readout, BatchNorm and a linear layer: the parts of the configs.
 
-    With AdamW, a cosine and at most a tenth of warm-up. The queries, which
-    start at a fiftieth of the tokens' size, have ten times the rate.
+    With AdamW, :data:`LR`, a cosine and at most a tenth of warm-up. The
+    queries, which start at a fiftieth of the tokens' size, have ten times the
+    rate.
 
     Args:
         readout: The readout. Changed in place.
         tokens: (N, T, C), of any precision.
         labels: (N,), long.
         num_classes: Number of classes.
-        lr: Of all but the queries. Defaults to 1e-2.
         seed: Of the linear layer and the order of images.
         device: Where to train; the tokens stay where they are.
 
@@ -125,11 +126,11 @@ def fit_readout(
         )
         rest = [p for p in probe.parameters() if p is not readout.query]
         optimizer = torch.optim.AdamW(
-            [dict(params=[readout.query], lr=10 * lr), dict(params=rest)],
-            lr=lr,
+            [dict(params=[readout.query], lr=10 * LR), dict(params=rest)],
+            lr=LR,
             weight_decay=0.0,
         )
-        check_arg(epochs > 0, 'epochs', epochs, 'positive')
+        check_positive_int('epochs', epochs)
         # BatchNorm has nothing to learn from an image alone.
         number = len(tokens) - (len(tokens) % batch_size == 1)
         steps = epochs * math.ceil(number / batch_size)
@@ -197,7 +198,7 @@ def evaluate(
             classes at least, or no tokens, or features are not finite.
     """
     for name in probes:
-        check_arg(name in PROBES, 'probes', name, f'one of {PROBES}')
+        check_choice('probes', name, PROBES)
     for field, features in (('train', train), ('val', val)):
         check_arg(
             features.labels is not None, f'{field}.labels', None, 'given'

@@ -134,6 +134,9 @@ class LearnedReadout(Readout):
         with_cls_token: Whether the tokens before the patches are attended to
             as well.
         **kwargs: As for :class:`Readout`.
+
+    Raises:
+        ValueError: If C cannot be cut into so many parts.
     """
 
     def __init__(

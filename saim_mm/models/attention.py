@@ -155,3 +155,25 @@ def attend_as_pytorch(
     if dropout_p:
         return F.scaled_dot_product_attention(q, k, v, dropout_p=dropout_p)
     return attend(q, k, v, None, False, q.shape[-1] ** -0.5)
+
+
+def attention_weights(
+    attention: nn.Module, x: Tensor, queries: slice = slice(None)
+) -> Tensor:
+    """What each token of a stream takes of each, as no fused kernel says it.
+
+    Args:
+        attention: Of the whole stream: no windows, no relative positions.
+        x: (B, T, C), what goes into it.
+        queries: Of which tokens.
+
+    Returns:
+        (B, heads, Q, T), the rows sum to 1.
+    """
+    q, k, _ = attention.qkv(x).chunk(3, dim=-1)
+    q, k = (
+        t.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
+        for t in (q[:, queries], k)
+    )  # (B, heads, Q, C / heads), (B, heads, T, C / heads)
+    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    return scores.softmax(dim=-1)

@@ -24,6 +24,9 @@ class PixelPreprocessor(SelfSupDataPreprocessor):
             and ``flip_prob`` (0.5); the boxes are resized to the images' own
             size. Defaults to None, no crop.
         **kwargs: As for mmpretrain's; ``non_blocking`` is True.
+
+    Raises:
+        ValueError: If a range or a probability of ``random_crop`` is none.
     """
 
     def __init__(

@@ -6,7 +6,7 @@ from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_share
 from .layers import TransformerBlock, xavier_linear
 
 
@@ -63,12 +63,7 @@ class SAIMDecoder(BaseModule):
         self.depth = depth
         self.step = encoder_depth // depth if depth else 0
         self.share_weights = share_weights
-        check_arg(
-            isinstance(widen_factor, (int, float)) and 0 < widen_factor <= 1,
-            'widen_factor',
-            widen_factor,
-            "a share of the encoder's channels, more than 0 and at most 1",
-        )
+        check_share('widen_factor', widen_factor)
         check_arg(
             widen_factor == 1 or (depth > 0 and not share_weights),
             'widen_factor',

@@ -1,8 +1,9 @@
 """Pyramids of feature maps from a ViT's maps, which have one scale."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
-import torch
 import torch.nn.functional as F
 from mmengine.model import BaseModule, ModuleList
 from mmengine.registry import MODELS
@@ -10,6 +11,7 @@ from mmpretrain.models.utils import LayerNorm2d
 from torch import Tensor, nn
 
 from ..utils.check import check_arg
+from ..utils.dtype import at_least_float32
 
 SCALES = (4, 2, 1, 0.5)
 
@@ -40,17 +42,6 @@ def rescale(channels: int, scale: float) -> tuple[nn.Sequential, int]:
     return nn.Sequential(nn.MaxPool2d(2, stride=2, ceil_mode=True)), channels
 
 
-def at_least_float32(levels: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """Levels as mmdet needs them, which casts coordinates to their dtype.
-
-    bfloat16 would round a coordinate of 1,000 pixels by up to 4.
-    """
-    return tuple(
-        level.to(torch.promote_types(level.dtype, torch.float32))
-        for level in levels
-    )
-
-
 @MODELS.register_module()
 class SimpleFeaturePyramid(BaseModule):
     """ViTDet's pyramid: every level from the backbone's last map (Sec. 3).
@@ -65,6 +56,9 @@ class SimpleFeaturePyramid(BaseModule):
         scales: Scales of the levels: 4, 2, 1, 0.5 or some of them. Defaults to
             all.
         init_cfg: MMEngine's initialisation config.
+
+    Raises:
+        ValueError: If a scale is another.
     """
 
     def __init__(
@@ -105,4 +99,6 @@ class SimpleFeaturePyramid(BaseModule):
         """
         levels = [level(maps[-1]) for level in self.levels]
         levels.append(F.max_pool2d(levels[-1], 1, stride=2))
-        return at_least_float32(levels)
+        # mmdet casts coordinates to their dtype; bfloat16 would round one of
+        # 1,000 pixels by up to 4.
+        return at_least_float32(*levels)

@@ -7,7 +7,7 @@ from mmengine.registry import MODELS
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_choice
 from .layers import TransformerBlock, xavier_linear
 
 
@@ -43,12 +43,7 @@ class SAIMHead(BaseModule):
         init_cfg: dict | None = None,
     ) -> None:
         super().__init__(init_cfg)
-        check_arg(
-            predictor in self.predictors,
-            'predictor',
-            predictor,
-            f'one of {list(self.predictors)}',
-        )
+        check_choice('predictor', predictor, self.predictors)
         channels = arch['embed_dims']
         self.blocks = ModuleList()
         if predictor == 'mlp':

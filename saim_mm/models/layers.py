@@ -1,5 +1,7 @@
 """The transformer block that encoder, decoder and prediction head share."""
 
+from __future__ import annotations
+
 from typing import Any
 
 import torch

@@ -76,6 +76,7 @@ class Order(BaseModule):
         the orders do not depend on the number of processes.
 
         Args:
+            batch_size: Images B.
             grid: Rows and columns of patches.
             device: Where the images are.
             segment_size: Side, in patches, of the squares that are put in

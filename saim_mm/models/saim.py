@@ -125,7 +125,11 @@ class SAIM(BaseSelfSupervisor):
 
         Args:
             inputs: (B, C, H, W), normalised.
+            data_samples: What the loader says of them; nothing is read.
             order: None: a new one, with a prefix if ``prefix`` is set.
+
+        Returns:
+            ``loss``, the mean over what is predicted, float32.
         """
         if self.training and isinstance(self.teacher, MovingAverageTeacher):
             self.teacher.check_updated(self.backbone)

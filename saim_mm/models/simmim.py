@@ -1,5 +1,7 @@
 """SimMIM's backbone as a ViT: the one part of a baseline mmpretrain lacks."""
 
+from __future__ import annotations
+
 import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
@@ -18,6 +20,9 @@ class SimMIMViT(SAIMViT):
 
     Args:
         **kwargs: As for :class:`SAIMViT`.
+
+    Raises:
+        ValueError: As :class:`SAIMViT`.
     """
 
     def __init__(self, **kwargs) -> None:

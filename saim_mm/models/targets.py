@@ -9,7 +9,7 @@ from mmengine.registry import MODELS
 from mmpretrain.models.selfsup.maskfeat import HOGGenerator
 from torch import Tensor, nn
 
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_positive_int
 from .target import Target
 from .teachers import View
 
@@ -92,12 +92,7 @@ class HOGTarget(Target):
             patch_size,
             'more than 1 with HOGTarget: a pixel has no gradient of its own',
         )
-        check_arg(
-            isinstance(nbins, int) and nbins > 0,
-            'target_generator.nbins',
-            nbins,
-            'a positive integer',
-        )
+        check_positive_int('target_generator.nbins', nbins)
         if pool is None:
             halves = range(patch_size // 2, 0, -1)
             pool = next(side for side in halves if patch_size % side == 0)

@@ -14,10 +14,13 @@ from mmengine.runner import CheckpointLoader
 from mmpretrain.registry import MODELS as MMPRETRAIN_MODELS
 from torch import Tensor, nn
 
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_share
+from ..utils.dtype import at_least_float32
 from ..utils.weights import shorten
+from .attention import attention_weights
 from .layers import TransformerBlock
 from .vit import SAIMViT
+from .vit_outputs import returning
 
 
 @dataclass
@@ -58,9 +61,9 @@ class View:
         with torch.autocast(self.patches.device.type, enabled=False):
             if similarity == 'self':
                 return self.self_attention()
-            patches = at_least_float32(self.patches)
+            (patches,) = at_least_float32(self.patches)
             if similarity == 'cls':
-                first = at_least_float32(self.cls_token).unsqueeze(1)
+                first = self.cls_token.to(patches.dtype).unsqueeze(1)
             else:
                 first = patches.mean(dim=1, keepdim=True)  # (B, 1, C)
             cosine = (
@@ -72,15 +75,9 @@ class View:
     def self_attention(self) -> Tensor:
         """The class token's attention in the last block, mean of the heads."""
         block, x = self.last
-        attention = block.attn
-        x = block.ln1(at_least_float32(x))
-        q, k, _ = attention.qkv(x).chunk(3, dim=-1)
-        q, k = (
-            t.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-            for t in (q[:, :1], k)
-        )  # (B, heads, 1, C / heads), (B, heads, L + 1, C / heads)
-        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        return scores.softmax(dim=-1).mean(dim=1)[:, 0, 1:]
+        x = block.ln1(*at_least_float32(x))
+        weights = attention_weights(block.attn, x, slice(1))
+        return weights.mean(dim=1)[:, 0, 1:]
 
 
 def check_similarity(similarity: str, known: Sequence[str]) -> None:
@@ -95,11 +92,6 @@ def check_similarity(similarity: str, known: Sequence[str]) -> None:
     )
 
 
-def at_least_float32(x: Tensor) -> Tensor:
-    """A tensor of half precision in float32, others as they are."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
-
-
 @torch.no_grad()
 def look(vit: SAIMViT, images: Tensor) -> View:
     """Let an encoder look at whole images, in evaluation mode.
@@ -112,13 +104,12 @@ def look(vit: SAIMViT, images: Tensor) -> View:
         After the final norm.
     """
     last = vit.num_layers - 1
-    usual = vit.training, vit.out_type, vit.out_indices
-    vit.out_type, vit.out_indices = 'raw', [last - 1, last]
+    training = vit.training
     vit.eval()
     try:
-        *before, tokens = vit(images)  # (B, L + 1, C) each
+        with returning(vit, 'raw', [last - 1, last]):
+            *before, tokens = vit(images)  # (B, L + 1, C) each
     finally:
-        training, vit.out_type, vit.out_indices = usual
         vit.train(training)
         # Autocast of older versions (2.9; not 2.13) keeps these weights
         # without their gradient, and training would go on with them.
@@ -166,12 +157,7 @@ class MovingAverageTeacher(nn.Module):
         for name, value in dict(
             momentum=momentum, end_momentum=end_momentum, ramp=ramp
         ).items():
-            check_arg(
-                isinstance(value, (int, float)) and 0 < value <= 1,
-                f'teacher.{name}',
-                value,
-                'more than 0 and at most 1',
-            )
+            check_share(f'teacher.{name}', value)
         self.momentum = momentum
         self.end_momentum = end_momentum
         self.ramp = ramp

@@ -81,6 +81,9 @@ class SAIMViT(VisionTransformer):
             have; 0 to load whatever fits.
         init_cfg: MMEngine's initialisation config. A checkpoint may be of any
             format of :mod:`saim_mm.checkpoint.formats`.
+
+    Raises:
+        ValueError: If an argument is none of these, or does not fit another.
     """
 
     arch_zoo = {
@@ -136,7 +139,6 @@ class SAIMViT(VisionTransformer):
             kernel_size=patch_size,
             stride=patch_size,
         )
-
         self.out_type = out_type
         self.with_cls_token = with_cls_token
         self.num_extra_tokens = int(with_cls_token)
@@ -150,7 +152,7 @@ class SAIMViT(VisionTransformer):
 
         windows = parse_windows(self, window_size, global_attn_indexes)
         self.whole_image = not any(windows) and not use_rel_pos
-        # Not on the meta device, if that is where the model is built.
+        # Not on the meta device, if the model is built there.
         rates = torch.linspace(0, drop_path_rate, depth, device='cpu')
         self.layers = ModuleList(
             TransformerBlock(
@@ -276,7 +278,6 @@ class SAIMViT(VisionTransformer):
         cls_token = (self.cls_token + cls_position).expand(len(images), -1, -1)
         context = patches[:, : -order.segment_length]
         x = torch.cat([cls_token, context], dim=1)  # (B, L + 1 - n, C)
-
         mask = order.content_mask()
         hidden = []
         for layer in self.layers:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from mmpretrain.models.utils import to_2tuple
 from torch import Tensor, nn
 
-from ..utils.check import check_arg
+from ..utils.check import check_arg, check_choice, check_positive_int
 
 ARCH_KEYS = {'embed_dims', 'num_layers', 'num_heads', 'feedforward_channels'}
 
@@ -41,12 +41,7 @@ def parse_img_size(
     img_size: int | tuple[int, int], patch_size: int
 ) -> tuple[int, int]:
     """Height and width in pixels, of whole patches."""
-    check_arg(
-        isinstance(patch_size, int) and patch_size > 0,
-        'patch_size',
-        patch_size,
-        'a positive integer',
-    )
+    check_positive_int('patch_size', patch_size)
     sides = tuple(to_2tuple(img_size))
     check_arg(
         len(sides) == 2
@@ -84,9 +79,7 @@ def check_out_type(
     out_type: str, known: set[str], with_cls_token: bool
 ) -> None:
     """Refuse an output that there is not."""
-    check_arg(
-        out_type in known, 'out_type', out_type, f'one of {sorted(known)}'
-    )
+    check_choice('out_type', out_type, sorted(known))
     check_arg(
         with_cls_token or out_type != 'cls_token',
         'out_type',
@@ -139,25 +132,6 @@ def check_layer(vit: nn.Module, layer: int) -> None:
         layer,
         f'one of the {depth} blocks, 0 to {depth - 1}',
     )
-
-
-def layer_output(
-    vit: nn.Module, x: Tensor, layer: int, out_type: str
-) -> Tensor:
-    """One block's output of a SAIMViT, whatever its ``out_indices`` are.
-
-    Args:
-        x: (B, in_channels, H, W).
-        layer: The block, from 0, or from the end with -1.
-        out_type: As for the class.
-    """
-    check_layer(vit, layer)
-    usual = vit.out_type, vit.out_indices
-    vit.out_type, vit.out_indices = out_type, [layer % vit.num_layers]
-    try:
-        return vit(x)[0]
-    finally:
-        vit.out_type, vit.out_indices = usual
 
 
 def parse_windows(

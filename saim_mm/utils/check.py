@@ -1,7 +1,10 @@
 """Errors that name the field, its value and what would be right."""
 
+from __future__ import annotations
+
 import os
 import sys
+from collections.abc import Iterable
 from typing import Any, NoReturn
 
 
@@ -29,6 +32,24 @@ def check_arg(condition: bool, field: str, value: Any, right: str) -> None:
     """
     if not condition:
         raise ValueError(f'{field}={value!r}: must be {right}')
+
+
+def check_choice(field: str, value: Any, choices: Iterable) -> None:
+    """Refuse a value that is none of some, as :func:`check_arg`."""
+    choices = list(choices)
+    check_arg(value in choices, field, value, f'one of {choices}')
+
+
+def check_positive_int(field: str, value: Any) -> None:
+    """Refuse what is no integer from 1, as :func:`check_arg`."""
+    good = isinstance(value, int) and not isinstance(value, bool) and value > 0
+    check_arg(good, field, value, 'a positive integer')
+
+
+def check_share(field: str, value: Any) -> None:
+    """Refuse what is no number above 0 and up to 1, as :func:`check_arg`."""
+    good = isinstance(value, (int, float)) and 0 < value <= 1
+    check_arg(good, field, value, 'a share, more than 0 and at most 1')
 
 
 def check_shape(

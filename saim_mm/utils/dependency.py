@@ -1,5 +1,7 @@
 """Says in one line what is missing when a toolbox is not installed."""
 
+from __future__ import annotations
+
 import contextlib
 import importlib
 import io

@@ -20,6 +20,8 @@ import torchvision
 from mmengine.logging import print_log
 from torch import Tensor
 
+from .dtype import at_least_float32
+
 #: The module of mmcv's compiled operators.
 NAME = 'mmcv._ext'
 
@@ -118,13 +120,6 @@ class TorchvisionOps(ModuleType):
             )
 
         return missing
-
-
-def at_least_float32(first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-    """Tensors of one dtype that torchvision has kernels for."""
-    dtype = torch.promote_types(first.dtype, second.dtype)
-    dtype = torch.promote_types(dtype, torch.float32)
-    return first.to(dtype), second.to(dtype)
 
 
 def nms(

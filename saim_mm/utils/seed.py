@@ -1,5 +1,7 @@
 """Seeding all generators at once."""
 
+from __future__ import annotations
+
 import contextlib
 import random
 from collections.abc import Iterator
@@ -24,7 +26,7 @@ def seed_cpu(key: tuple[int, ...]) -> int:
         key: As for :func:`seed_everything`.
 
     Returns:
-        What they were temp_seed with.
+        What they were seeded with.
     """
     seed = int(np.random.SeedSequence(key).generate_state(1)[0])
     random.seed(seed)

@@ -1,5 +1,7 @@
 """What a patch or the class token attends to."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import torch
@@ -9,6 +11,7 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from ..datasets.pixels import RGB, PixelFormat
+from ..models.attention import attention_weights
 from ..models.vit import SAIMViT
 from ..models.vit_arguments import check_layer
 from ..utils.check import check_arg
@@ -42,13 +45,7 @@ def attention_maps(vit: SAIMViT, images: Tensor) -> list[Tensor]:
     maps = []
 
     def look(attention: nn.Module, inputs: tuple) -> None:
-        q, k, _ = attention.qkv(inputs[0]).chunk(3, dim=-1)
-        q, k = (
-            x.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-            for x in (q, k)
-        )
-        scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
-        maps.append(scores.softmax(dim=-1))
+        maps.append(attention_weights(attention, inputs[0]))
 
     hooks = [
         layer.attn.register_forward_pre_hook(look) for layer in vit.layers
@@ -171,11 +168,11 @@ def draw_shares(axis: Axes, seen: Tensor, patch_size: int) -> None:
     )[0, 0, :height, :width]
     # Of rollout most is in the patch itself: cut off the brightest.
     limit = seen.quantile(0.99).item()
-    colours = axis.imshow(
+    colors = axis.imshow(
         seen.cpu(), cmap='viridis', alpha=0.7, vmin=0, vmax=limit
     )
     scale = axis.figure.colorbar(
-        colours,
+        colors,
         cax=axis.inset_axes((0.1, -0.11, 0.8, 0.05)),
         orientation='horizontal',
         ticks=[0, limit],

@@ -1,5 +1,7 @@
 """What the pictures share: images in, figures out."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import numpy as np

@@ -1,5 +1,7 @@
 """The prediction order, and an image completed in it."""
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from ..models.saim import SAIM
 from ..models.target import patchify, pixel_target, unpatchify
 from ..utils.check import check_arg
 from .figures import point_to_patch, show, to_array
+from .reconstruction import denormalize, normalize
 
 
 def draw_order(
@@ -123,11 +126,9 @@ def generate(
         ValueError: If ``given`` is not as above, or the model predicts no
             pixels.
     """
-    mean = model.data_preprocessor.mean
-    std = model.data_preprocessor.std
     target = pixel_target(model)
     size = target.patch_size
-    inputs = (image.unsqueeze(0).to(mean.device) - mean) / std
+    inputs = normalize(model, image.unsqueeze(0))
     patches = patchify(inputs, size)
     number = patches.shape[1]
     check_arg(
@@ -137,8 +138,10 @@ def generate(
         patch_mean, patch_std = target.statistics(
             patchify(target.blur(inputs), size)
         )
-    gray = 127.5 if pixels.plain else mean
-    gray = patchify(((gray - mean) / std).expand_as(inputs), size)
+    gray = torch.zeros_like(inputs)  # the mean
+    if pixels.plain:
+        gray = normalize(model, torch.full_like(inputs, 127.5))
+    gray = patchify(gray, size)
     steps = order.indices[0].tolist()
     canvas = gray.clone()
     for i in steps[:given]:
@@ -146,7 +149,7 @@ def generate(
 
     def picture() -> Tensor:
         whole = unpatchify(canvas, size, model.backbone.patch_resolution)
-        return (whole * std + mean)[0]
+        return denormalize(model, whole)[0]
 
     yield picture()
     for step in range(given, number):

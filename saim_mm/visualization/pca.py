@@ -1,12 +1,14 @@
 """Features of the patches as colours."""
 
+from __future__ import annotations
+
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor
 
 from ..datasets.pixels import RGB, PixelFormat
 from ..models.vit import SAIMViT
-from ..models.vit_arguments import layer_output
+from ..models.vit_outputs import layer_output
 from ..utils.check import check_arg
 from .figures import label_row, show
 
@@ -30,14 +32,14 @@ def pca_to_rgb(features: Tensor) -> Tensor:
     _, _, directions = torch.linalg.svd(flat, full_matrices=False)
     # Of the two signs of each the one with more of the positive.
     directions = directions[:3] * directions[:3].sum(1, keepdim=True).sign()
-    colours = flat @ directions.T
-    low, high = colours.quantile(
-        torch.tensor([0.01, 0.99], dtype=colours.dtype, device=colours.device),
+    colors = flat @ directions.T
+    low, high = colors.quantile(
+        torch.tensor([0.01, 0.99], dtype=colors.dtype, device=colors.device),
         dim=0,
     )
-    colours = ((colours - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
+    colors = ((colors - low) / (high - low).clamp(min=1e-12)).clamp(0, 1)
     return (
-        (255 * colours)
+        (255 * colors)
         .float()
         .reshape(number, rows, columns, 3)
         .permute(0, 3, 1, 2)

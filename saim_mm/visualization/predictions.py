@@ -14,7 +14,7 @@ from ..utils.check import check_arg
 
 def draw_columns(
     columns: Mapping[str, Sequence[np.ndarray]],
-    colours: Mapping[str, Sequence[int]] | None = None,
+    colors: Mapping[str, Sequence[int]] | None = None,
     width: float = 3,
 ) -> Figure:
     """Draw pictures in columns, each under its title.
@@ -22,7 +22,7 @@ def draw_columns(
     Args:
         columns: Title -> pictures, RGB, uint8, (height, width, 3); as many in
             every column, a row for each.
-        colours: Class -> RGB, 0 to 255: what a legend under the pictures says.
+        colors: Class -> RGB, 0 to 255: what a legend under the pictures says.
         width: Of a column, in inches.
 
     Returns:
@@ -43,7 +43,7 @@ def draw_columns(
     ratios = [row[0].shape[0] / row[0].shape[1] for row in rows]
     titles = [textwrap.fill(title, int(12 * width)) for title in columns]
     in_a_line = 2 * len(columns)  # classes of the legend
-    lines = -(-len(colours or ()) // in_a_line)
+    lines = -(-len(colors or ()) // in_a_line)
     lines += max(title.count('\n') for title in titles)
     figure = Figure(
         figsize=(
@@ -64,11 +64,11 @@ def draw_columns(
         for axis, picture in zip(line, row):
             axis.imshow(picture)
             axis.set_axis_off()
-    if colours:
+    if colors:
         figure.legend(
             handles=[
-                Patch(color=np.divide(colour, 255), label=name)
-                for name, colour in colours.items()
+                Patch(color=np.divide(color, 255), label=name)
+                for name, color in colors.items()
             ],
             loc='outside lower center',
             ncols=in_a_line,
@@ -107,6 +107,6 @@ def paint_labels(
     )
     painted = image.astype(np.float32)
     known = labels < len(palette)
-    colours = np.asarray(palette, np.float32)[labels[known]]
-    painted[known] += opacity * (colours - painted[known])
+    colors = np.asarray(palette, np.float32)[labels[known]]
+    painted[known] += opacity * (colors - painted[known])
     return painted.round().astype(np.uint8)

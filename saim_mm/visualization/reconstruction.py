@@ -1,5 +1,7 @@
 """What a pre-trained model predicts of an image."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 
 import matplotlib
@@ -12,6 +14,17 @@ from ..models.order import PredictionOrder
 from ..models.saim import SAIM
 from ..models.target import patchify, pixel_target, unpatchify
 from .figures import label_row, show
+
+
+def normalize(model: nn.Module, images: Tensor) -> Tensor:
+    """Pixels as a model's data preprocessor gives them to the backbone."""
+    to = model.data_preprocessor
+    return (images.to(to.mean.device) - to.mean) / to.std
+
+
+def denormalize(model: nn.Module, inputs: Tensor) -> Tensor:
+    """The inverse of :func:`normalize`."""
+    return inputs * model.data_preprocessor.std + model.data_preprocessor.mean
 
 
 @torch.no_grad()
@@ -36,8 +49,7 @@ def reconstruct(
         ValueError: If the model predicts no pixels.
     """
     target = pixel_target(model)
-    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
-    inputs = (images.to(mean.device) - mean) / std
+    inputs = normalize(model, images)
     order = order or model.sample_order(inputs)
     patches = order.unsort(model.predict_patches(inputs, order))
     blurred = target.blur(inputs)
@@ -49,7 +61,7 @@ def reconstruct(
     predicted = unpatchify(
         patches, target.patch_size, model.backbone.patch_resolution
     )
-    return tuple(x * std + mean for x in (blurred, predicted))
+    return tuple(denormalize(model, x) for x in (blurred, predicted))
 
 
 @torch.no_grad()
@@ -67,23 +79,19 @@ def statistics_alone(model: SAIM, images: Tensor) -> Tensor:
         Pixels as in ``images``.
     """
     target = pixel_target(model)
-    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
-    inputs = (images.to(mean.device) - mean) / std
+    inputs = normalize(model, images)
     patches = patchify(target.blur(inputs), target.patch_size)
     patch_mean, patch_std = target.statistics(patches)
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn(patches.shape, generator=generator).to(patches)
     noise_mean, noise_std = target.statistics(noise)
     noise = (noise - noise_mean) / noise_std
-    return (
-        unpatchify(
-            noise * patch_std + patch_mean,
-            target.patch_size,
-            model.backbone.patch_resolution,
-        )
-        * std
-        + mean
+    whole = unpatchify(
+        noise * patch_std + patch_mean,
+        target.patch_size,
+        model.backbone.patch_resolution,
     )
+    return denormalize(model, whole)
 
 
 @torch.no_grad()
@@ -98,8 +106,7 @@ def reconstruct_mae(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         What it is shown, grey where nothing, and that
         with its predictions in place of the grey; pixels as in ``images``.
     """
-    mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
-    inputs = (images.to(mean.device) - mean) / std
+    inputs = normalize(model, images)
     latent, mask, ids_restore = model.backbone(inputs, mask=True)
     predicted = model.neck(latent, ids_restore)  # (B, L, P)
     patches = model.head.patchify(inputs)
@@ -108,12 +115,12 @@ def reconstruct_mae(model: nn.Module, images: Tensor) -> tuple[Tensor, Tensor]:
         predicted = predicted * (variance + 1e-6) ** 0.5
         predicted = predicted + patches.mean(dim=-1, keepdim=True)
     hidden = mask.unsqueeze(-1)  # 1: not shown
-    gray = (127.5 - mean) / std
-    gray = model.head.patchify(gray.expand_as(inputs))
-    return tuple(
-        model.head.unpatchify(patches * (1 - hidden) + x * hidden) * std + mean
-        for x in (gray, predicted)
+    gray = normalize(model, torch.full_like(images, 127.5))
+    wholes = (
+        model.head.unpatchify(patches * (1 - hidden) + x * hidden)
+        for x in (model.head.patchify(gray), predicted)
     )
+    return tuple(denormalize(model, x) for x in wholes)
 
 
 def draw_reconstructions(

@@ -20,7 +20,7 @@ def check_enough(images: int) -> None:
     check_arg(images >= 3, 'images', images, 'three or more')
 
 
-def tsne(features: Tensor, seed: int = 0) -> np.ndarray:
+def tsne(features: Tensor) -> np.ndarray:
     """Places in a plane, near for features that are alike (t-SNE).
 
     Args:
@@ -43,7 +43,7 @@ def tsne(features: Tensor, seed: int = 0) -> np.ndarray:
     places = TSNE(
         perplexity=min(30, (len(features) - 1) / 3),
         init='random' if same else 'pca',
-        random_state=seed,
+        random_state=0,
     ).fit_transform(features.numpy())
     lowest, highest = places.min(axis=0), places.max(axis=0)
     return (places - lowest) / np.maximum(highest - lowest, 1e-12)

@@ -18,7 +18,7 @@ from saim_mm.evaluation.comparison import (
     SCRATCH,
     conclude,
     interval,
-    summarise,
+    summarize,
 )
 
 
@@ -58,7 +58,7 @@ def test_conclusion(ours, verdict):
 
 
 def test_a_baseline_that_wins_is_said(tmp_path):
-    found = summarise(results([71, 72], [69, 70], [80, 80]), tmp_path)
+    found = summarize(results([71, 72], [69, 70], [80, 80]), tmp_path)
     assert 'better than raw pixels, linear' in found.conclusion
     assert found.table.splitlines()[2].startswith('| raw pixels, linear |')
     assert found.table in (tmp_path / 'compare.md').read_text()
@@ -74,7 +74,9 @@ def test_fractions(seed):
     assert smaller != choose_fraction(lines, 0.1, seed + 2)
     assert choose_fraction(lines, 1, seed) == list(range(90))
     assert len(choose_fraction(lines, 1e-3, seed)) == 3
-    with pytest.raises(ValueError, match='fraction=0: must be more than 0'):
+    with pytest.raises(
+        ValueError, match='fraction=0: must be a share, more than 0'
+    ):
         choose_fraction(lines, 0)
 
 
@@ -195,7 +197,7 @@ def test_what_is_refused(classes, tmp_path):
         (dict(seeds=0), 'seeds=0: must be'),
         (dict(fractions=[2]), 'fraction=2: must be'),
         (dict(fractions=[]), 'fractions=.*: must be one at least'),
-        (dict(epochs=0), 'epochs=0: must be positive'),
+        (dict(epochs=0), 'epochs=0: must be a positive integer'),
         (dict(init=['a/x', 'b/x']), 'init=.*: must be folders of different'),
         (dict(init=['a/x']), "init='a/x': no such file"),
     ):
@@ -226,5 +228,5 @@ def test_command(classes, tmp_path):
     code, output = call(*command, '--seeds', 0, folder=tmp_path)
     assert code == 1
     assert output.strip().splitlines()[-1] == (
-        'error: seeds=0: must be a positive number'
+        'error: seeds=0: must be a positive integer'
     )

@@ -35,7 +35,7 @@ from saim_mm.evaluation.probes import (
 )
 from saim_mm.evaluation.rank import rank_me
 from saim_mm.evaluation.readouts import EfficientProbing
-from saim_mm.models.vit_arguments import layer_output
+from saim_mm.models.vit_outputs import layer_output
 
 
 @pytest.fixture(scope='module')
@@ -208,7 +208,9 @@ def test_one_image_more_than_whole_batches():
     readout = EfficientProbing(8, 2, num_extra_tokens=0)
     probe = fit_readout(readout, tokens, labels, 2, batch_size=4)
     assert accuracy(probe, tokens, labels) > 80
-    with pytest.raises(ValueError, match='epochs=0: must be positive'):
+    with pytest.raises(
+        ValueError, match='epochs=0: must be a positive integer'
+    ):
         fit_readout(readout, tokens, labels, 2, epochs=0)
 
 

@@ -10,7 +10,7 @@ from saim_mm import Order, PredictionOrder, SemanticOrder
 from saim_mm.models import orders
 from saim_mm.models.order import literal_masks
 from saim_mm.models.orders import build_order
-from saim_mm.models.vit_arguments import layer_output
+from saim_mm.models.vit_outputs import layer_output
 
 NAMES = [
     'stochastic',

@@ -158,6 +158,10 @@ def test_frozen_stages_stay_frozen():
             dict(neck__widen_factor=0.5, neck__share_weights=True),
             ['widen_factor', '0.5', 'share_weights'],
         ),
+        (
+            dict(teacher=dict(type='MovingAverageTeacher', momentum=0)),
+            ['teacher.momentum', '0', 'share'],
+        ),
         (dict(neck__depth=0), ['order', 'stochastic', 'raster', 'neck.depth']),
         (
             dict(prefix=0.5, head__predictor='transformer'),

@@ -14,7 +14,7 @@ from mmpretrain.registry import MODELS
 
 from saim_mm import HOGTarget, PredictionOrder, SAIMViT
 from saim_mm.models.target import pixel_target
-from saim_mm.models.vit_arguments import layer_output
+from saim_mm.models.vit_outputs import layer_output
 from saim_mm.utils.flops import count_flops
 
 IMAGES = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(5))

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Every benchmark, in ten minutes or less on one large GPU.
+# The benchmarks that decide, in ten minutes or less on one large GPU.
 #   tools/benchmarks/all.sh [OUT] [BATCH] [WORKERS]
 # Tables go to OUT/*.md, curves to OUT/*.png. PYTHON names the interpreter. If
 # one fails the others run all the same.

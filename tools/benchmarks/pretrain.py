@@ -106,7 +106,7 @@ class Bench:
         cfg.optim_wrapper.optimizer.lr = 0.0
         ours = build_optim_wrapper(model, cfg.optim_wrapper).optimizer
         plain = torch.optim.AdamW(model.parameters(), lr=0.0)
-        self.optimisers = dict(literal=plain, saim_mm=ours, compiled=ours)
+        self.optimizers = dict(literal=plain, saim_mm=ours, compiled=ours)
         # Other modules with the same weights: compiling changes a module.
         weights = (*model.parameters(), *model.buffers())
         self.compiled = copy.deepcopy(model, {id(w): w for w in weights})
@@ -135,7 +135,7 @@ class Bench:
         ):
             loss = self.loss(form)
         loss.backward()
-        self.optimisers[form].step()
+        self.optimizers[form].step()
         loss = loss.item()
         if self.device.type == 'cuda':
             torch.cuda.synchronize()
@@ -161,7 +161,7 @@ class Bench:
                 if event.name() == '[memory]':
                     alive += event.nbytes()
                     peak = max(peak, alive)
-        state = self.optimisers[form].state_dict()['state']
+        state = self.optimizers[form].state_dict()['state']
         resident = [*self.model.parameters(), *self.model.buffers()]
         resident += [v for s in state.values() for v in s.values()]
         peak += sum(t.numel() * t.element_size() for t in resident)

@@ -1,9 +1,9 @@
 """Rename the weights of a checkpoint for other code, or for this package.
 
-    python tools/converters/convert.py SOURCE TARGET --to LAYOUT
+    python tools/converters/convert.py SOURCE TARGET --to FORMAT
         [--num-heads N] [--half]
 
-The format of SOURCE is found by its names. LAYOUT is one of
+The format of SOURCE is found by its names. FORMAT is one of
 
     mmpretrain   this package and mmpretrain: SAIM, SAIMViT, VisionTransformer,
                  ImageClassifier with a LinearClsHead
@@ -17,7 +17,7 @@ The format of SOURCE is found by its names. LAYOUT is one of
 
 SOURCE and TARGET are PyTorch checkpoints or .safetensors files; SOURCE may be
 saim_mm://NAME, of the model zoo, or a folder, as training with fsdp saves it.
-What LAYOUT has no place for, the decoder of pre-training, is left out; so is
+What FORMAT has no place for, the decoder of pre-training, is left out; so is
 the state of training. --half writes float16.
 Nothing in a checkpoint is executed.
 """

@@ -37,8 +37,8 @@ def draw(random, photo, scans, labels):
         y, x = random.integers(SIZE - side + 1, size=2)
         place = np.zeros((SIZE, SIZE), np.float32)
         place[y : y + side, x : x + side] = ink
-        colour = random.integers(256, size=3)
-        pixels += place[..., None] * (colour - pixels)
+        color = random.integers(256, size=3)
+        pixels += place[..., None] * (color - pixels)
         mask = place > 0.5
         # The newest digit hides what is below it.
         digits = [(n, m & ~mask, area) for n, m, area in digits]

@@ -59,7 +59,7 @@ class Point(NamedTuple):
     cost: float
     mean: float
     error: float
-    colour: str = ''
+    color: str = ''
 
 
 def front(points: dict[str, Point]) -> list[str]:
@@ -108,15 +108,15 @@ def draw(
         )
     for name, point in points.items():
         folder = group.get(name, 'other')
-        _, colour, marker = GROUPS[folder]
+        _, color, marker = GROUPS[folder]
         pale = folder in CROWDS and name not in {*TITLES, *best}
-        points[name] = point._replace(colour='' if pale else colour)
+        points[name] = point._replace(color='' if pale else color)
         axis.errorbar(
             *point[:3],
-            color=colour,
+            color=color,
             fmt=marker,
             ms=4 if pale else 6,
-            mfc=colour if point.error else 'white',
+            mfc=color if point.error else 'white',
             alpha=0.4 if pale else 1,
             capsize=3 if point.error else 0,
             zorder=2 + (not pale) + (folder == 'pretrain'),
@@ -146,7 +146,7 @@ def write_names(axis: Axes, points: dict[str, Point]) -> None:
         ends = axis.transData.transform([(x, mean - error), (x, mean + error)])
         taken.append(Bbox(ends).padded(4 * unit))
     for name, point in sorted(points.items(), key=lambda item: -item[1].mean):
-        if not point.colour:
+        if not point.color:
             continue
         title = TITLES.get(name, name)
         text = axis.figure.text(0, 0, title, fontsize=FONT)
@@ -161,7 +161,7 @@ def write_names(axis: Axes, points: dict[str, Point]) -> None:
             if fits and not box.count_overlaps(taken):
                 break
         taken.append(box)
-        line = dict(arrowstyle='-', color=point.colour, lw=0.6, shrinkA=0)
+        line = dict(arrowstyle='-', color=point.color, lw=0.6, shrinkA=0)
         axis.annotate(
             title,
             point[:2],
@@ -170,7 +170,7 @@ def write_names(axis: Axes, points: dict[str, Point]) -> None:
             ha='center',
             va='center',
             fontsize=FONT,
-            color=point.colour,
+            color=point.color,
             arrowprops=line if far > 6 else None,
         )
 
@@ -212,8 +212,8 @@ def plot(rows: list[Row]) -> Figure:
         axis.set_xlabel(label)
     shown = {group.get(row.name, 'other') for row in rows if row.petaflops}
     handles = [
-        Line2D([], [], color=colour, marker=marker, ls='', label=heading)
-        for folder, (heading, colour, marker) in GROUPS.items()
+        Line2D([], [], color=color, marker=marker, ls='', label=heading)
+        for folder, (heading, color, marker) in GROUPS.items()
         if folder in shown
     ]
     handles.append(

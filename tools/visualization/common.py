@@ -12,13 +12,16 @@ import saim_mm
 from saim_mm.checkpoint import zoo
 from saim_mm.checkpoint.weights import (
     load_backbone_weights,
+    load_renamed_state_dict,
     load_weights,
-    read_weights,
 )
 from saim_mm.datasets.images import find_images
 from saim_mm.datasets.pixels import pixel_format
 from saim_mm.models.saim import is_pretraining
 from saim_mm.visualization.figures import load_images
+
+#: Images of a folder.
+AT_MOST = 8
 
 
 def parse(doc, *options):
@@ -111,7 +114,7 @@ def pretrained(args):
         )
     if args.size:
         cfg.model.backbone.img_size = args.size
-    weights = read_weights(args.checkpoint)
+    weights = load_renamed_state_dict(args.checkpoint)
     model = get_model(cfg, pretrained=False)
     parts = ('neck.', 'head.')[model.neck.depth == 0 :]
     missing = [
@@ -145,7 +148,7 @@ def encoder(args):
     return vit.eval()
 
 
-def load(args, size, at_most=8):
+def load(args, size):
     """Load the files among the images, and a few readable ones of each folder.
 
     Returns what ``load_images`` does.
@@ -163,13 +166,13 @@ def load(args, size, at_most=8):
         found = find_images(path)
         of_folder = []
         # Evenly through the folder, so that all its parts are seen.
-        step = max(1, len(found) // at_most)
+        step = max(1, len(found) // AT_MOST)
         for file in [f for i in range(step) for f in found[i::step]]:
             try:
                 of_folder.append(load_images([str(file)], size, args.pixels))
             except ValueError as error:
                 print(f'unreadable image, skipped: {error}')
-            if len(of_folder) == at_most:
+            if len(of_folder) == AT_MOST:
                 break
         if not of_folder:
             raise SystemExit(f'{path}: no readable image in this folder')

@@ -126,7 +126,7 @@ def main():
     if args.labels:
         columns['labels'] = [np.asarray(Image.open(x)) for x in args.labels]
     images = [read_image(path)[..., ::-1] for path in args.images]
-    colours = {}
+    colors = {}
     try:
         if args.scope == 'mmseg':
             seen = set().union(
@@ -139,7 +139,7 @@ def main():
             palette = meta['palette']
             for number, name in enumerate(meta['classes']):
                 if number in seen:
-                    colours[name] = palette[number]
+                    colors[name] = palette[number]
             columns = {
                 title: [
                     paint_labels(image, labels, palette)
@@ -147,7 +147,7 @@ def main():
                 ]
                 for title, maps in columns.items()
             }
-        figure = draw_columns({'image': images, **columns}, colours)
+        figure = draw_columns({'image': images, **columns}, colors)
     except ValueError as error:
         raise SystemExit(error) from error
     args.sheet.parent.mkdir(parents=True, exist_ok=True)

@@ -1,5 +1,5 @@
-# Table 8 of the paper. In float16, as mmcv's operators have no bfloat16; on a
-# CPU optim_wrapper.type=OptimWrapper
+# Table 8 of the paper. In float16, as ViTDet was trained (Li et al. 2021); on
+# a CPU optim_wrapper.type=OptimWrapper
 optim_wrapper = dict(
     type='AmpOptimWrapper',
     constructor='LayerDecayOptimWrapperConstructor',

@@ -1,5 +1,5 @@
-# The first half of the patches see each other and are not predicted: three
-# quarters of SAIM's FLOPs, and an encoder that is used to see all of them.
+# The first half of the patches see each other and are not predicted: less
+# than four fifths of SAIM's FLOPs, and an encoder used to seeing all of them.
 _base_ = ['../saim_vit-mini-p4_1xb128-coslr-20e_cifar10.py']
 
 model = dict(prefix=0.5)

@@ -19,7 +19,6 @@ RANGES: dict[str, str] = {
     r'SegDataPreProcessor\.size|BatchFixedSizePad\.size': 'int [1, 1e5]',
     r'\w+_decay_mult|\w+_lr_mult': '[0, 1e6]',
     'loss_weight': '[0, 1e6]',
-    r'MovingAverageTeacher\.\w+': '(0, 1]',
     'betas|momentum|base_momentum': '[0, 1)',
     'layer_decay_rate|decay_rate': '(0, 1]',
     'max_norm|norm_type|clip_value|sigma|temperature|power': '(0, 1e6]',
@@ -28,14 +27,13 @@ RANGES: dict[str, str] = {
     'end|T_max': '(0, 1e9)',
     'start_factor': '(0, 1]',
     'end_factor': '[0, 1]',
-    'keep_every|max_times|num_digits': 'int [1, 1e9)',
+    'num_digits': 'int [1, 1e9)',
     r'\w*CheckpointHook\.(interval|max_keep_ckpts)': 'int -1 or [1, 1e9)',
     'interval': 'int [1, 1e9)',
     # Of models.
     'mlp_ratio': '(0, 1000]',
     'num_layers|decoder_depth|num_outs|num_stages': 'int [1, 1000]',
     'depth|num_convs|num_fcs': 'int [0, 1000]',
-    r'HOGTarget\.(nbins|pool)': 'int [1, 1e5]',
     r'((in|out|feat|hid|conv_out|fc_out|feedforward)_)?channels|embed_dims?|\w+_embed_dim|(\w+_)?num_heads|in_chans'
     '|input_features|num_patches|channel|num_classes': 'int [1, 1e6]',
     r'(\w+_)?(patch|img|input|image|mask)_size|encoder_stride'
@@ -49,7 +47,6 @@ RANGES: dict[str, str] = {
     'dropout_ratio': '-1 or [0, 1)',
     'mask_ratio': '(0, 1)',
     r'SAIM\.prefix': '(0, 1)',
-    r'SAIMDecoder\.widen_factor': '(0, 1]',
     'out_indices|in_index|global_attn_indexes': 'int [-1000, 1000]',
     'frozen_stages': 'int [-1, 1000]',
     'scales|ratios|rescales|target_stds|crop_size|strides?': '(0, 1e6]',

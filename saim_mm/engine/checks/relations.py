@@ -127,15 +127,6 @@ def check_sizes(cfg: Mapping) -> None:
             "must be a 'SimpleFeaturePyramid' or 'MultiBlockFPN': the maps of "
             'a ViT have one size',
         )
-    if backbone.get('window_size') == 0 and backbone.get(
-        'global_attn_indexes'
-    ):
-        refuse(
-            'model.backbone.window_size',
-            0,
-            'must be 1 or more with global_attn_indexes='
-            f'{backbone["global_attn_indexes"]!r}',
-        )
     if model.get('type') != 'SAIM':
         return
     size = pair(backbone.get('img_size', 224))
@@ -155,14 +146,6 @@ def check_sizes(cfg: Mapping) -> None:
                 'must be the size of the crops, which is '
                 f'train_dataloader.dataset.pipeline.{number}.scale={scale!r}',
             )
-    depth = (model.get('neck') or {}).get('depth')
-    if depth == 0 and model.get('order', 'stochastic') == 'stochastic':
-        refuse(
-            'model.neck.depth',
-            depth,
-            "must be 1 or more, or model.order='raster': without a decoder "
-            'nothing tells the encoder which patch comes next',
-        )
     target = model.get('target_generator') or {}
     default = 9 if target.get('type') == 'SmoothedPatchTarget' else None
     blur = target.get('kernel_size', default)

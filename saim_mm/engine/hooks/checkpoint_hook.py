@@ -18,7 +18,7 @@ from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ...checkpoint.atomic import atomic_write
-from ...utils.check import check_arg
+from ...utils.check import check_arg, check_positive_int
 from ...utils.dist import run_or_raise_on_all, unwrap_model
 from ..fsdp import is_sharded
 from ..resume import INTERRUPTED, POINTER
@@ -53,12 +53,10 @@ class SafeCheckpointHook(CheckpointHook):
     """
 
     def __init__(self, *args, keep_every: int | None = None, **kwargs):
-        check_arg(
-            keep_every is None or keep_every > 0,
-            'default_hooks.checkpoint.keep_every',
-            keep_every,
-            'positive, or None',
-        )
+        if keep_every is not None:
+            check_positive_int(
+                'default_hooks.checkpoint.keep_every', keep_every
+            )
         super().__init__(*args, **kwargs)
         self.keep_every = keep_every
         self.signal: int | None = None

@@ -12,7 +12,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...utils.check import check_arg
+from ...utils.check import check_choice, check_positive_int
 from ..fsdp import is_sharded
 from ..resume import newest_checkpoint
 from ..scalars import DeferredScalars
@@ -45,15 +45,8 @@ class NonFiniteHook(Hook):
     policies = ('stop', 'skip', 'restore')
 
     def __init__(self, policy: str = 'stop', max_times: int = 10) -> None:
-        check_arg(
-            policy in self.policies,
-            'NonFiniteHook.policy',
-            policy,
-            f'one of {list(self.policies)}',
-        )
-        check_arg(
-            max_times > 0, 'NonFiniteHook.max_times', max_times, 'positive'
-        )
+        check_choice('NonFiniteHook.policy', policy, self.policies)
+        check_positive_int('NonFiniteHook.max_times', max_times)
         self.policy = policy
         self.max_times = max_times
         self.times = 0

@@ -10,7 +10,7 @@ from mmengine.runner import Runner
 
 from ...datasets.pixels import pixel_format
 from ...models.target import pixel_target
-from ...utils.check import check_arg
+from ...utils.check import check_arg, check_positive_int
 from ...utils.dist import unwrap_model
 
 
@@ -37,12 +37,7 @@ class ReconstructionHook(Hook):
         for name, value in dict(
             interval=interval, num_images=num_images
         ).items():
-            check_arg(
-                isinstance(value, int) and value > 0,
-                f'ReconstructionHook.{name}',
-                value,
-                'a positive integer',
-            )
+            check_positive_int(f'ReconstructionHook.{name}', value)
         self.interval = interval
         self.num_images = num_images
         self.images = None
@@ -76,11 +71,13 @@ class ReconstructionHook(Hook):
             return
         # matplotlib is loaded when there is something to draw.
         from ...visualization.figures import figure_to_array
-        from ...visualization.reconstruction import draw_reconstructions
+        from ...visualization.reconstruction import (
+            draw_reconstructions,
+            normalize,
+        )
 
         model = unwrap_model(runner.model)
-        mean, std = model.data_preprocessor.mean, model.data_preprocessor.std
-        inputs = (self.images.to(mean.device) - mean) / std
+        inputs = normalize(model, self.images)
         generator = torch.Generator().manual_seed(0)
         training = model.training
         model.eval()

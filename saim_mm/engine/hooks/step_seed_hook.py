@@ -1,5 +1,7 @@
 """StepSeedHook: a seed for every training step."""
 
+from __future__ import annotations
+
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 

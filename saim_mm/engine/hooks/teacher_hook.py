@@ -1,5 +1,7 @@
 """TeacherHook: the moving average of the encoder."""
 
+from __future__ import annotations
+
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
