@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import logging
 from collections import Counter
@@ -11,7 +12,9 @@ from mmdet.datasets import CocoDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
+from ..datasets.images import jpeg_shape, read_file, read_header
 from ..utils.check import check_within_root
+from .coco_entries import check_entries
 
 
 @DATASETS.register_module()
@@ -19,8 +22,8 @@ class COCOFormat(CocoDataset):
     """mmdet's ``CocoDataset`` for one's own data, with a look at the file.
 
     The classes are those of the annotation file, in its order, unless
-    ``metainfo`` names some. Boxes are cut to the image; those that are outside
-    or have no area are dropped and counted in the log.
+    ``metainfo`` names some of them. Boxes are cut to the image; those that are
+    outside or have no area are dropped and counted in the log.
 
     Args:
         ann_file: Annotations in COCO's format, below ``data_root``.
@@ -34,7 +37,9 @@ class COCOFormat(CocoDataset):
         FileNotFoundError: If the file, or the images that it names, are not
             there.
         ValueError: If the file is not in COCO's format, has not the classes
-            of ``metainfo``, or leaves no image to train on.
+            of ``metainfo``, leaves no image to train on, or says another size
+            of an image than it is shown with; or as
+            :func:`~.coco_entries.check_entries`.
     """
 
     METAINFO = dict()
@@ -118,6 +123,9 @@ class COCOFormat(CocoDataset):
                     f'{self.field}: must name at least one of "{part}"; its '
                     'list is empty'
                 )
+        steps = getattr(self.pipeline, 'transforms', ())
+        masks = any(getattr(step, 'with_mask', False) for step in steps)
+        check_entries(content, self.field, masks)
         return content
 
     def load_data_list(self) -> list[dict]:
@@ -128,6 +136,7 @@ class COCOFormat(CocoDataset):
 
         Raises:
             FileNotFoundError: If one of a thousand images is missing.
+            ValueError: If one of these has another size.
         """
         self.dropped = Counter()
         images = super().load_data_list()
@@ -150,7 +159,27 @@ class COCOFormat(CocoDataset):
                     f'{path}: no such file, though {self.field} names it; '
                     'correct dataset.data_root or dataset.data_prefix.img'
                 )
+            self.check_size(image)
         return images
+
+    def check_size(self, image: dict) -> None:
+        """Refuse boxes for an image of another size, or on its side."""
+        path = image['img_path']
+        try:
+            content = read_file(path, self.backend_args)
+            shape = jpeg_shape(content)
+            if shape is None:
+                shape = read_header(io.BytesIO(content)).size[::-1]
+        except (OSError, ValueError, SyntaxError):
+            return  # who loads it says that it cannot
+        said = (image['height'], image['width'])
+        if shape != said:
+            raise ValueError(
+                f'{path}: is shown with {shape} (height, width), and must be '
+                f'of {said}, which {self.field} says: its boxes would lie '
+                'elsewhere. Correct the file; or, if a camera has turned it '
+                'by an EXIF tag, save it as it is shown or take the tag out'
+            )
 
     def parse_data_info(self, raw_data_info: dict) -> dict:
         """Parse the annotations of an image.
@@ -193,7 +222,9 @@ class COCOFormat(CocoDataset):
             ValueError: If none stays.
         """
         images = super().filter_data()
-        if not images:
+        if not images or not (
+            self.test_mode or any(image['instances'] for image in images)
+        ):
             raise ValueError(
                 f'{self.field}: must leave an image to train on; none of its '
                 f'{len(self.data_list)} has a box of the classes '

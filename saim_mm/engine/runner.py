@@ -32,6 +32,7 @@ from .checks.dataset import check_data
 from .checks.device import check_machine, check_precision
 from .fsdp import check_fsdp, is_sharded, shard
 from .hooks import (  # noqa: F401
+    class_order_hook,
     plain_state_hook,
     progress_hook,
     sharded_hook,
@@ -45,6 +46,7 @@ from .work_dir import check_writable, explain_os_errors, is_local
 
 #: The hooks of every training, beside MMEngine's and those of the config.
 OWN_HOOKS = dict(
+    class_order=dict(type='ClassOrderHook'),
     runtime_info=dict(type='DeferredInfoHook'),
     plain_state=dict(type='PlainStateHook'),
     progress=dict(type='ProgressHook'),

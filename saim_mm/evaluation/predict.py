@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,19 +12,18 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmengine.device import get_device
-from mmengine.registry import DATASETS
 from mmpretrain.apis import get_model
 from mmpretrain.visualization import UniversalVisualizer
 from PIL import Image
-from torch import nn
 
 from ..apis import check_readable
-from ..checkpoint.heads import class_counts, fit_heads
+from ..checkpoint.heads import fit_heads
+from ..datasets.images import in_a_line
 from ..datasets.pixels import PixelFormat, pixel_format, read_pixels
 from ..utils.check import check_arg
-from ..utils.dependency import require
 from ..visualization.figures import to_array
 from .embed import files_of
+from .inferencer import check_pipeline, class_meta, inferencer
 
 #: Images at a time.
 BATCH = 32
@@ -56,11 +55,12 @@ class Predictor(NamedTuple):
 
     Attributes:
         columns: What a row has, but for the mask of a box.
-        ask: Gives it for each image, drawn if the second argument is true.
+        ask: Gives it for each image, drawn if the second argument is true; or
+            why it cannot: of extreme sides resizing leaves nothing.
     """
 
     columns: tuple[str, ...]
-    ask: Callable[[Images, bool], Iterator[Found]]
+    ask: Callable[[Images, bool], Iterator[Found | Exception]]
 
 
 class Table(NamedTuple):
@@ -125,11 +125,19 @@ def predict(
             except ValueError as error:
                 skipped.append((file, str(error)))
         for (file, _), found in zip(images, ask(images, names is not None)):
+            if isinstance(found, Exception):
+                skipped.append((file, f'{file}: {said(found)}'))
+                continue
             rows += [{'file': file, **row} for row in found.rows]
             if names is not None:
                 save(found, names[file])
     check_readable(skipped, len(files))
     return Table(('file', *columns), rows, skipped)
+
+
+def said(error: Exception) -> str:
+    """What an error says, in a line."""
+    return in_a_line(' '.join(str(error).split()) or type(error).__name__)
 
 
 def picture_names(
@@ -200,83 +208,9 @@ def predictor(
     return detector(model, score) if scope == 'mmdet' else segmenter(model)
 
 
-def inferencer(
-    cfg: Config,
-    checkpoint: str | Path,
-    device: str | None = None,
-    **arguments: Any,
-) -> Any:
-    """The toolbox's own, mmdet's or mmseg's, by ``default_scope``.
-
-    Args:
-        cfg: Changed: gets the numbers of classes that the checkpoint has.
-        **arguments: Of the inferencer.
-
-    Raises:
-        ImportError: Without the toolbox.
-        ValueError: If the checkpoint has not the model's weights.
-    """
-    fit_heads(cfg, checkpoint)
-    device = device or get_device()
-    if cfg.default_scope == 'mmdet':
-        require('mmdet.apis', 'a detector')
-        from mmdet.apis import DetInferencer as Base
-    else:
-        require('mmseg.apis', 'a segmentation model')
-        from mmseg.apis import MMSegInferencer as Base
-
-    class Inferencer(Base):
-        """Without names of classes it does not take COCO's, or Cityscapes'."""
-
-        def _load_weights_to_model(
-            self, model: nn.Module, checkpoint: dict, cfg: Config
-        ) -> None:
-            meta = checkpoint.get('meta') or {}
-            named = dict(dataset_meta=class_meta(cfg, meta))
-            checkpoint = {**checkpoint, 'meta': {**meta, **named}}
-            super()._load_weights_to_model(model, checkpoint, cfg)
-
-    return Inferencer(cfg, str(checkpoint), device=device, **arguments)
-
-
-def class_meta(cfg: Config, meta: Mapping[str, Any]) -> dict[str, Any]:
-    """Names and colours of a model's classes.
-
-    Args:
-        cfg: With as many classes as the model has.
-        meta: Of the checkpoint.
-
-    Returns:
-        ``classes`` and ``palette`` of the checkpoint, or else of the config's
-        data; numbers, and colours by chance, if neither has as many.
-    """
-    counts = class_counts(cfg.model)
-    number = max(counts.values(), default=None)
-    scope = cfg.get('default_scope', 'mmpretrain')
-    found = [meta.get('dataset_meta')]
-    for name in ('test_dataloader', 'val_dataloader', 'train_dataloader'):
-        data = (cfg.get(name) or {}).get('dataset') or {}
-        with DATASETS.switch_scope_and_registry(scope) as registry:
-            kind = registry.get(data['type']) if 'type' in data else None
-        found += [data.get('metainfo'), getattr(kind, 'METAINFO', None)]
-    for names in found:
-        names = {key.lower(): x for key, x in (names or {}).items()}
-        classes, colors = names.get('classes'), names.get('palette')
-        if not isinstance(classes, (list, tuple)):
-            continue
-        if number in (None, len(classes)):
-            break
-    else:
-        classes, colors = [str(i) for i in range(number or 0)], None
-    if not isinstance(colors, (list, tuple)) or (len(colors) != len(classes)):
-        random = np.random.default_rng(0)
-        colors = random.integers(256, size=(len(classes), 3)).tolist()
-    colors = [tuple(color) for color in colors]  # mmdet takes no lists
-    return dict(classes=tuple(classes), palette=colors)
-
-
 def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:
     """The class of each image."""
+    check_pipeline(cfg)
     cfg.model.backbone.init_cfg = None  # the checkpoint has all weights
     fit_heads(cfg, checkpoint)
     model = get_model(cfg, str(checkpoint), device=get_device()).eval()
@@ -287,14 +221,18 @@ def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:
     classes = class_meta(cfg, meta)['classes']
     visualizer = UniversalVisualizer(name='saim predict')
 
-    def ask(images: Images, draw: bool) -> Iterator[Found]:
-        if not images:
-            return
-        with torch.no_grad():
-            results = model.test_step(
-                default_collate([pipeline(dict(img=x)) for _, x in images])
-            )
-        for (_, image), result in zip(images, results):
+    def ask(images: Images, draw: bool) -> Iterator[Found | Exception]:
+        inputs = [attempt(pipeline, dict(img=x)) for _, x in images]
+        good = [x for x in inputs if not isinstance(x, Exception)]
+        results: Iterator = iter(())
+        if good:
+            with torch.no_grad():
+                results = iter(model.test_step(default_collate(good)))
+        for (_, image), given in zip(images, inputs):
+            if isinstance(given, Exception):
+                yield given
+                continue
+            result = next(results)
             label = int(result.pred_label)
             row = {
                 'class': classes[label],
@@ -312,6 +250,14 @@ def classifier(cfg: Config, checkpoint: str | Path) -> Predictor:
             yield Found([row], picture)
 
     return Predictor(('class', 'score'), ask)
+
+
+def attempt(ask: Callable, *args: Any, **kwargs: Any) -> Any:
+    """What it returns, or its error: mmcv's, OpenCV's and PyTorch's differ."""
+    try:
+        return ask(*args, **kwargs)
+    except Exception as error:
+        return error
 
 
 def short_side(height: int, width: int) -> int:
@@ -337,9 +283,12 @@ def detector(model: Any, least: float) -> Predictor:
     """
     classes = model.model.dataset_meta['classes']
 
-    def ask(images: Images, draw: bool) -> Iterator[Found]:
+    def ask(images: Images, draw: bool) -> Iterator[Found | Exception]:
         for file, _ in images:
-            found = model(file, return_vis=draw, pred_score_thr=least)
+            found = attempt(model, file, return_vis=draw, pred_score_thr=least)
+            if isinstance(found, Exception):
+                yield found
+                continue
             [boxes] = found['predictions']
             if 'labels' not in boxes:
                 raise ValueError(
@@ -370,9 +319,12 @@ def segmenter(model: Any) -> Predictor:
     classes = model.model.dataset_meta['classes']
     depth = np.uint8 if len(classes) <= 256 else np.uint16
 
-    def ask(images: Images, draw: bool) -> Iterator[Found]:
+    def ask(images: Images, draw: bool) -> Iterator[Found | Exception]:
         for file, _ in images:
-            found = model(file, return_vis=draw)
+            found = attempt(model, file, return_vis=draw)
+            if isinstance(found, Exception):
+                yield found
+                continue
             labels = found['predictions'].astype(depth)
             number = np.bincount(labels.ravel(), minlength=len(classes))
             rows = [

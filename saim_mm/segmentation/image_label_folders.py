@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Sequence
 from pathlib import Path
 
+import mmengine.fileio as fileio
 import numpy as np
 from mmengine.registry import DATASETS, TRANSFORMS
 from mmseg.datasets import BaseSegDataset
 from mmseg.datasets.transforms import LoadAnnotations
+from PIL import Image
 
 from ..datasets.images import EXTENSIONS, find_images
 from ..utils.check import check_arg
@@ -20,21 +23,23 @@ class ImageLabelFolders(BaseSegDataset):
 
     A label map is a PNG of one channel with the number of its class in every
     pixel; 255 is void. The classes are ``metainfo['classes']``, or the lines
-    of ``classes.txt`` in ``data_root``.
+    of ``classes.txt`` in ``data_root`` but for blank ones.
 
     Args:
         data_root: Root of ``data_prefix``.
         data_prefix: ``img_path`` and ``seg_map_path``, the folders; their
             sub-folders are searched too.
         metainfo: ``classes``, and perhaps ``palette``, a colour for each.
-        void: Labels that are void beside 255. Defaults to none.
+        void: Labels of the files that are void beside 255. Defaults to none.
+        img_suffix: How names of images end, if all of some kind are meant.
         **kwargs: As for mmseg's
-            :class:`~mmseg.datasets.BaseSegDataset`.
+            :class:`~mmseg.datasets.BaseSegDataset`: ``ann_file`` lists the
+            images to take, with their suffixes or without.
 
     Raises:
-        FileNotFoundError: If a folder, ``classes.txt`` or the label map of
-            an image is not there.
-        ValueError: If there is no image.
+        FileNotFoundError: If a folder, ``ann_file``, ``classes.txt`` or the
+            label map of an image is not there.
+        ValueError: If there is no image, or none that ``ann_file`` names.
     """
 
     def __init__(
@@ -43,9 +48,12 @@ class ImageLabelFolders(BaseSegDataset):
         data_prefix: dict,
         metainfo: dict | None = None,
         void: Sequence[int] = (),
+        img_suffix: str = '',
         **kwargs,
     ) -> None:
-        self.void = {int(label): 255 for label in void}
+        # mmseg counts from 1 down to 0 first.
+        shift = int(kwargs.get('reduce_zero_label', False))
+        self.void = {int(label) - shift: 255 for label in void}
         metainfo = dict(metainfo or {})
         if 'classes' not in metainfo:
             names = Path(data_root) / 'classes.txt'
@@ -55,12 +63,20 @@ class ImageLabelFolders(BaseSegDataset):
                     f'{names}, a line for the name of each class; write it, '
                     'or set dataset.metainfo.classes'
                 )
-            lines = map(str.strip, names.read_text().splitlines())
-            metainfo['classes'] = tuple(line for line in lines if line)
+            try:
+                lines = names.read_text('utf-8-sig').splitlines()
+            except UnicodeDecodeError as error:
+                raise ValueError(f'{names}: must be UTF-8 ({error})') from None
+            classes = tuple(line.strip() for line in lines if line.strip())
+            check_arg(
+                len(classes) > 0, 'classes', str(names), 'a file with names'
+            )
+            metainfo['classes'] = classes
         super().__init__(
             data_root=data_root,
             data_prefix=data_prefix,
             metainfo=metainfo,
+            img_suffix=img_suffix,
             **kwargs,
         )
         # Where mmseg's confusion_matrix.py looks for the classes.
@@ -80,19 +96,25 @@ class ImageLabelFolders(BaseSegDataset):
                     f'dataset.data_prefix.{key}: there is no folder '
                     f'{folders[key]}; set it and dataset.data_root'
                 )
-        images = find_images(folders['img_path'])
+        images = [
+            path
+            for path in find_images(folders['img_path'])
+            if path.name.endswith(self.img_suffix)
+        ]
         check_arg(
             len(images) > 0,
             'dataset.data_prefix.img_path',
             str(folders['img_path']),
-            f'a folder with images (names that end in one of {EXTENSIONS})',
+            'a folder with images (names that end in '
+            f'{self.img_suffix or f"one of {EXTENSIONS}"})',
         )
+        if self.ann_file:
+            images = self.choose(images, folders['img_path'])
         data_list, missing = [], []
         for path in images:
             name = path.relative_to(folders['img_path'])
-            label = folders['seg_map_path'] / name.with_suffix(
-                self.seg_map_suffix
-            )
+            stem = name.with_suffix('').as_posix()
+            label = folders['seg_map_path'] / (stem + self.seg_map_suffix)
             if not label.is_file():
                 missing.append(label)
             data_list.append(
@@ -100,7 +122,7 @@ class ImageLabelFolders(BaseSegDataset):
                     img_path=str(path),
                     seg_map_path=str(label),
                     label_map=self.void or None,
-                    reduce_zero_label=False,
+                    reduce_zero_label=self.reduce_zero_label,
                     seg_fields=[],
                     num_classes=len(self.metainfo['classes']),
                 )
@@ -112,6 +134,29 @@ class ImageLabelFolders(BaseSegDataset):
                 'images have none. Add them, or take these images out'
             )
         return data_list
+
+    def choose(self, images: list[Path], folder: Path) -> list[Path]:
+        """The images that ``ann_file`` names, in its order."""
+        field = f'dataset.ann_file={self.ann_file!r}'
+        if not Path(self.ann_file).is_file():
+            raise FileNotFoundError(
+                f'{field}: there is no such file; set it and '
+                'dataset.data_root, or leave it out to take all images'
+            )
+        names = {}
+        for path in images:
+            name = path.relative_to(folder)
+            names[name.with_suffix('').as_posix()] = path
+            names[name.as_posix()] = path
+        lines = Path(self.ann_file).read_text('utf-8-sig').splitlines()
+        wanted = [line.strip() for line in lines if line.strip()]
+        unknown = [name for name in wanted if name not in names]
+        if unknown or not wanted:
+            raise ValueError(
+                f'{field}: must name images of {folder}, one in each line; '
+                f'{unknown[:5] or "it is empty"}'
+            )
+        return [names[name] for name in wanted]
 
 
 @TRANSFORMS.register_module()
@@ -139,6 +184,14 @@ class LoadCheckedAnnotations(LoadAnnotations):
             return
         path = results['seg_map_path']
         try:
+            content = fileio.get(path, backend_args=self.backend_args)
+            with Image.open(io.BytesIO(content)) as image:
+                # mmseg would cut more than 8 bits off.
+                deep = image.mode[0] in 'IF' and np.unique(np.asarray(image))
+            if deep is not False and len(deep[deep != deep.astype(np.uint8)]):
+                raise ValueError(
+                    f'it holds {deep[-5:].tolist()}, and labels are 0 to 255'
+                )
             super()._load_seg_map(results)
         except Exception as error:
             raise ValueError(

@@ -525,6 +525,115 @@ def test_bad_annotations(own, change, error, message):
         dataset(own, filter_cfg=dict(filter_empty_gt=True))
 
 
+def first(part, **values):
+    """A change of the first entry; None takes a value out."""
+
+    def change(content):
+        entry = content[part][0]
+        entry.update(values)
+        for name in [n for n, value in entry.items() if value is None]:
+            del entry[name]
+
+    return change
+
+
+def twice(part):
+    return lambda x: x[part].append(dict(x[part][0]))
+
+
+@pytest.mark.parametrize(
+    ('change', 'message'),
+    [
+        (first('annotations', bbox=None), r"annotations\[0\].*\['bbox'\]"),
+        (first('annotations', bbox=[1, 2, '3', 4]), r'annotation 1: bbox='),
+        (first('annotations', bbox=[1, 2, 3]), r'annotation 1: bbox='),
+        (first('annotations', bbox=[math.nan, 2, 3, 4]), 'bbox=.nan, 2'),
+        (first('annotations', image_id='1'), "image_id='1': must be one of"),
+        (first('annotations', category_id=99), 'category_id=99: must be one'),
+        (first('annotations', segmentation='x'), "segmentation='x': must be"),
+        (first('annotations', segmentation=[1, 2, 3, 4]), 'list of polygons'),
+        (
+            first('annotations', segmentation=dict(size=[9, 9], counts=[81])),
+            r"'size': \[9, 9\].*size=\[160, 160\], \(height, width\)",
+        ),
+        (first('images', width=0), 'image 1: width=0: must be pixels'),
+        (first('images', file_name=None), r"images\[0\].*\['file_name'\]"),
+        (first('categories', name=None), r"categories\[0\].*\['name'\]"),
+        (first('categories', name='1'), "name='1': must be of one class only"),
+        (lambda x: x.update(categories=['a']), r"categories\[0\]='a': must"),
+        (lambda x: x.update(annotations=None), "annotations='NoneType'"),
+        (lambda x: x.update(annotations=[]), 'none of its 8 has a box'),
+        (twice('images'), r'images\[8\].id=1: must be a number of this entry'),
+        (twice('annotations'), r'annotations\[\d+\].id=1: must be'),
+        (twice('categories'), r'categories\[10\].id=.*: must be'),
+    ],
+)
+def test_bad_entries(own, change, message):
+    """What mmdet would lose in silence, or end in the middle of."""
+    edit(own / 'train.json', change)
+    with pytest.raises(ValueError, match=message) as error:
+        dataset(own)
+    assert "ann_file='train.json'" in str(error.value)
+
+
+def test_images_that_a_camera_has_turned(scenes, tmp_path):
+    """Boxes of the pixels as stored would lie elsewhere."""
+    tag = Image.Exif()
+    tag[274] = 6  # a quarter to the right
+    pixels = Image.open(scenes / 'train/0001.jpg').crop((0, 0, 160, 120))
+    (tmp_path / 'train').mkdir()
+    pixels.save(tmp_path / 'train/a.jpg', exif=tag)
+    for size, good in (((160, 120), False), ((120, 160), True)):
+        content = dict(
+            images=[
+                dict(id=1, file_name='a.jpg', width=size[0], height=size[1])
+            ],
+            annotations=[dict(id=1, image_id=1, category_id=1, bbox=[9] * 4)],
+            categories=[dict(id=1, name='a')],
+        )
+        (tmp_path / 'train.json').write_text(json.dumps(content))
+        if good:
+            load = [dict(type='LoadImageFromFile')]
+            item = dataset(tmp_path, pipeline=load)[0]
+            assert item['img'].shape[:2] == (item['height'], item['width'])
+        else:
+            with pytest.raises(ValueError, match='a.jpg: is shown.*EXIF'):
+                dataset(tmp_path)
+
+
+def test_masks_are_asked_for_where_they_are_learned(own):
+    edit(own / 'train.json', first('annotations', segmentation=None))
+    steps = [dict(type='LoadAnnotations', with_bbox=True)]
+    assert dataset(own, pipeline=steps)
+    steps[0]['with_mask'] = True
+    with pytest.raises(ValueError, match='segmentation=None.*Faster R-CNN'):
+        dataset(own, pipeline=steps)
+
+
+def test_classes_in_another_order(scenes, checkpoint, tmp_path):
+    """Named before an epoch is spent, and by the checkpoint in testing."""
+    data = tmp_path / 'data'
+    data.mkdir()
+    for name in ('train', 'val', 'train.json'):
+        (data / name).symlink_to(scenes / name)
+    file = data / 'val.json'
+    file.write_text((scenes / 'val.json').read_text())
+    edit(file, lambda x: x['categories'].reverse())
+    values = options(data, checkpoint)
+    runner = SAIMRunner.from_cfg(config(SCENES, tmp_path / 'a', values))
+    with pytest.raises(ValueError, match="val_dataloader.*'8', '7'.*'0', '1'"):
+        runner.train()
+    assert runner.iter == 0
+
+    values['val_dataloader.dataset.ann_file'] = 'train.json'
+    values['val_dataloader.dataset.data_prefix.img'] = 'train/'
+    SAIMRunner.from_cfg(config(SCENES, tmp_path / 'a', values)).train()
+    cfg = config(SCENES, tmp_path / 'b', values)
+    cfg.load_from = str(tmp_path / 'a/epoch_1.pth')
+    with pytest.raises(ValueError, match='test_dataloader.*in their order'):
+        SAIMRunner.from_cfg(cfg).test()
+
+
 def test_bad_files(own):
     with pytest.raises(FileNotFoundError, match='there is no file .*x.json'):
         COCOFormat('x.json', str(own))

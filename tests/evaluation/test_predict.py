@@ -3,7 +3,8 @@
 import pytest
 from mmengine.config import Config
 
-from saim_mm.evaluation.predict import class_meta, picture_names
+from saim_mm.evaluation.inferencer import class_meta
+from saim_mm.evaluation.predict import picture_names, predictor
 
 
 def config(scope, number, **data):
@@ -45,6 +46,16 @@ def test_names_of_classes(scope, number, data, meta, expected):
     assert len(names) == len(found['palette']) == number
     assert (names if isinstance(expected, tuple) else names[0]) == expected
     assert all(0 <= x < 256 for colour in found['palette'] for x in colour)
+
+
+@pytest.mark.parametrize('scope', ['mmpretrain', 'mmdet', 'mmseg'])
+def test_a_model_that_was_never_tested(scope):
+    """Trained without validation; nothing is loaded to find that out."""
+    cfg = config(scope, 2)
+    cfg.test_dataloader = None
+    cfg.model.type = 'ImageClassifier' if scope == 'mmpretrain' else 'Other'
+    with pytest.raises(ValueError, match='test_dataloader=None: must be set'):
+        predictor(cfg, 'config.py', 'nowhere.pth', 0.3)
 
 
 def test_each_has_a_picture_of_its_own(tmp_path):

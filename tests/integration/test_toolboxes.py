@@ -688,6 +688,8 @@ def test_saim_predict(trained, tmp_path):
     images = tmp_path / 'images'
     shutil.copytree(data, images / 'deep', ignore=lambda *_: ['annotations'])
     (images / 'broken.jpg').write_bytes(b'no image')
+    # Of the one side resizing leaves nothing.
+    Image.new('RGB', (7, 40_000)).save(images / 'thin.png')
     saim = (sys.executable, '-m', 'saim_mm.cli', 'predict', folder)
     out, pictures = tmp_path / 'found.json', tmp_path / 'pictures'
     code, output = call(
@@ -696,7 +698,8 @@ def test_saim_predict(trained, tmp_path):
         *('--score', '0', '--out', out),
     )
     assert code == 0, output
-    assert output.count('skipped: ') == 1 and 'broken.jpg' in output
+    assert output.count('skipped: ') == 2, output
+    assert 'broken.jpg' in output and 'thin.png' in output
     rows = json.loads(out.read_text())
     files = sorted(str(x) for x in images.glob('deep/*.*g'))
     assert len(files) == 4
@@ -759,6 +762,20 @@ def test_predictions_without_the_data(trained, run, tmp_path):
     assert len(list((tmp_path / 'out/vis').iterdir())) == 4
     columns = 3 if detects else 4
     assert Image.open(sheet).width == 450 * columns
+    if detects:  # its windows and relative positions, too
+        out = tmp_path / 'pca.png'
+        code, output = run(
+            *('visualization/pca.py', data / '0.png', '--out', out),
+            *('--config', trained.elsewhere),
+            *('--checkpoint', trained.checkpoint),
+        )
+        assert code == 0 and out.is_file(), output
+    shutil.copytree(data, tmp_path / 'other')
+    code, output = run(
+        'visualization/predictions.py',
+        *(trained.elsewhere, trained.checkpoint, data, tmp_path / 'other'),
+    )
+    assert code == 2 and '4 names stand in more than one folder' in output
     if not detects:
         (trained.data / 'annotations/val/3.png').rename(tmp_path / '3.png')
         code, output = run(

@@ -2,6 +2,7 @@
 
 import runpy
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -350,6 +351,72 @@ def test_bad_labels(folders):
     first.unlink()
     with pytest.raises(FileNotFoundError, match='0.png: no such label map'):
         dataset(folders)
+
+
+def test_a_list_of_images(folders):
+    listed = folders / 'train.txt'
+    listed.write_text('2\n\n1.jpg\n')
+    names = [
+        Path(x['img_path']).name
+        for x in dataset(folders, ann_file='train.txt')
+    ]
+    assert names == ['2.png', '1.jpg']
+    listed.write_text('2\nseven')
+    with pytest.raises(ValueError, match="train.txt.*must name.*'seven'"):
+        dataset(folders, ann_file='train.txt')
+    with pytest.raises(FileNotFoundError, match='ann_file=.*gone.txt'):
+        dataset(folders, ann_file='gone.txt')
+    assert len(dataset(folders, img_suffix='.jpg')) == 2
+    with pytest.raises(ValueError, match='names that end in .webp'):
+        dataset(folders, img_suffix='.webp')
+
+
+def test_label_maps_of_other_names(folders):
+    for path in (folders / 'annotations/train').iterdir():
+        path.rename(path.with_name(f'{path.stem}_labels.png'))
+    assert len(dataset(folders, seg_map_suffix='_labels.png')) == 4
+
+
+def test_zero_is_void(folders):
+    """As ADE20K has it; void is of the labels in the files."""
+    before = [item['gt_seg_map'] for item in dataset(folders)]
+    two = dict(metainfo=dict(classes=('plant', 'sky')), reduce_zero_label=True)
+    for old, item in zip(before, dataset(folders, **two)):
+        expected = np.where((old == 0) | (old == 255), 255, old - 1)
+        assert np.array_equal(item['gt_seg_map'], expected)
+    for old, item in zip(before, dataset(folders, void=[2], **two)):
+        expected = np.where(old == 1, 0, 255)
+        assert np.array_equal(item['gt_seg_map'], expected)
+
+
+def test_labels_of_more_than_eight_bits(folders):
+    """mmseg would keep the lower eight of them."""
+    first = folders / 'annotations/train/0.png'
+    labels = np.asarray(Image.open(first)).astype(np.uint16)
+    write(first, labels)
+    assert np.array_equal(dataset(folders)[0]['gt_seg_map'], labels)
+    write(first, labels * 256)
+    with pytest.raises(ValueError, match=r'0.png: .*holds .*512.*0 to 255'):
+        dataset(folders)[0]
+
+
+def test_names_of_classes_in_a_file(folders):
+    file = folders / 'classes.txt'
+    file.write_text('ground\nplant\nsky', 'utf-8-sig')
+    assert dataset(folders).metainfo['classes'][0] == 'ground'
+    file.write_bytes('gr\xfcn\n'.encode('latin-1'))
+    with pytest.raises(ValueError, match='classes.txt: must be UTF-8'):
+        dataset(folders)
+    file.write_text('\n')
+    with pytest.raises(ValueError, match='classes.txt.: must be a file with'):
+        dataset(folders)
+
+
+def test_an_image_alone(folders, checkpoint, tmp_path):
+    values = options(folders, checkpoint)
+    values['train_dataloader.batch_size'] = 1
+    with pytest.raises(ValueError, match='batch_size=1: must be 2 or more'):
+        SAIMRunner.from_cfg(config(OWN, tmp_path, values)).train()
 
 
 def test_bad_folders(folders, tmp_path):

@@ -136,6 +136,7 @@ def encoder(args):
     known = (
         *('arch', 'img_size', 'patch_size', 'in_channels'),
         *('with_cls_token', 'final_norm'),
+        *('window_size', 'global_attn_indexes', 'use_rel_pos'),
     )
     kept = {key: backbone[key] for key in known if key in backbone}
     if args.size:

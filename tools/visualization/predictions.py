@@ -17,6 +17,7 @@ same names). Of a segmentation it says which colour is which class.
 """
 
 import argparse
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,7 @@ from mmengine.device import get_device
 from PIL import Image
 
 from saim_mm.datasets.images import find_images, read_image
-from saim_mm.evaluation.predict import inferencer
+from saim_mm.evaluation.inferencer import inferencer
 from saim_mm.visualization.predictions import draw_columns, paint_labels
 
 
@@ -67,6 +68,15 @@ def parse():
             if not found:
                 parser.error(f'{path}: no image in this folder')
         images += map(str, found)
+    same = [
+        n for n, k in Counter(Path(x).name for x in images).items() if k > 1
+    ]
+    if same:
+        parser.error(
+            f'{len(same)} names stand in more than one folder, as {same[0]}, '
+            'and pictures are called by them: give a folder at a time, or use '
+            'saim predict'
+        )
     args.images = images
     args.scope = Config.fromfile(args.config).get('default_scope')
     if args.scope not in ('mmdet', 'mmseg'):

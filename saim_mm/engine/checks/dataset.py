@@ -10,6 +10,7 @@ from mmengine.dataset import InfiniteSampler
 from mmengine.fileio import list_from_file
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
 
 from ...datasets.in_memory import ImagesInMemory
@@ -28,6 +29,20 @@ def check_data(loop: BaseLoop, model: nn.Module) -> None:
     """
     loader, sampler = loop.dataloader, loop.dataloader.sampler
     check_dataset(loader.dataset, model)
+    # UperNet pools to one number a channel, which BatchNorm cannot normalise.
+    check_arg(
+        loader.batch_size != 1
+        or not any(
+            isinstance(part, _BatchNorm)
+            and not isinstance(part, nn.SyncBatchNorm)
+            for name, part in model.named_modules()
+            if 'psp_modules.0.' in name
+        ),
+        'train_dataloader.batch_size',
+        1,
+        '2 or more in each process: BatchNorm behind the pooling of '
+        'model.decode_head has nothing to learn from an image alone',
+    )
     size = getattr(getattr(model, 'backbone', None), 'img_size', None)
     if isinstance(loader.dataset, ImagesInMemory) and size is not None:
         found = tuple(loader.dataset.images.shape[2:])
