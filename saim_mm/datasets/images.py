@@ -7,6 +7,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import cv2
 import mmengine.fileio as fileio
@@ -147,7 +148,7 @@ EXIF_ORIENTATION = 0x0112
 MAX_PIXELS = 2**28
 
 
-def read_header(stream: io.BytesIO) -> Image.Image:
+def read_header(stream: BinaryIO) -> Image.Image:
     """An image of which nothing is decoded, however large.
 
     Pillow has a limit of its own, two thirds of ``MAX_PIXELS``.
@@ -180,9 +181,16 @@ def jpeg_shape(content: bytes) -> tuple[int, int] | None:
     end = b'\xff\xd9'
     if not content.endswith(end) and content.find(end, stream.tell()) < 0:
         raise OSError('a truncated JPEG')
+    return shown_shape(header)
+
+
+def shown_shape(header: Image.Image) -> tuple[int, int]:
+    """Height and width as OpenCV decodes an image."""
     width, height = header.size
-    # Orientations 5 to 8 are turned by a quarter when they are decoded.
-    turned = header.getexif().get(EXIF_ORIENTATION, 1) >= 5
+    # Orientations 5 to 8 are turned by a quarter.
+    turned = header.format in ('JPEG', 'MPO') and (
+        header.getexif().get(EXIF_ORIENTATION, 1) >= 5
+    )
     return (width, height) if turned else (height, width)
 
 

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import math
+import reprlib
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from typing import Any, NoReturn
 
+#: What an id may be.
+IDS = (int, str)
 #: Refuses what is wrong: its place in the file, its value, what is right.
 Refuse = Callable[[str, Any, str], NoReturn]
 
@@ -26,7 +29,8 @@ def check_entries(content: Mapping, field: str, masks: bool) -> None:
     """
 
     def refuse(place: str, value: Any, right: str) -> NoReturn:
-        raise ValueError(f'{field}: {place}={value!r}: must be {right}')
+        value = reprlib.repr(value)  # a mask is long
+        raise ValueError(f'{field}: {place}={value}: must be {right}')
 
     classes = index(content, 'categories', ('id', 'name'), refuse)
     names = set()
@@ -44,7 +48,7 @@ def check_entries(content: Mapping, field: str, masks: bool) -> None:
     for number, found in index(content, 'annotations', needed, refuse).items():
         place = f'annotation {number}: '
         for name, known in (('image_id', images), ('category_id', classes)):
-            if found[name] not in known:
+            if not (isinstance(found[name], IDS) and found[name] in known):
                 refuse(
                     place + name, found[name], f'one of {list(known)[:5]}, …'
                 )
@@ -70,7 +74,7 @@ def index(
         ]
         if lacking:
             refuse(f'{part}[{number}]', entry, f'a dict with {lacking}')
-        if not isinstance(entry['id'], (int, str)) or entry['id'] in found:
+        if not isinstance(entry['id'], IDS) or entry['id'] in found:
             refuse(
                 f'{part}[{number}].id',
                 entry['id'],

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 from collections import Counter
@@ -12,7 +11,7 @@ from mmdet.datasets import CocoDataset
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 
-from ..datasets.images import jpeg_shape, read_file, read_header
+from ..datasets.images import read_header, shown_shape
 from ..utils.check import check_within_root
 from .coco_entries import check_entries
 
@@ -165,11 +164,11 @@ class COCOFormat(CocoDataset):
     def check_size(self, image: dict) -> None:
         """Refuse boxes for an image of another size, or on its side."""
         path = image['img_path']
+        if '://' in path:
+            return
         try:
-            content = read_file(path, self.backend_args)
-            shape = jpeg_shape(content)
-            if shape is None:
-                shape = read_header(io.BytesIO(content)).size[::-1]
+            with open(path, 'rb') as file:
+                shape = shown_shape(read_header(file))
         except (OSError, ValueError, SyntaxError):
             return  # who loads it says that it cannot
         said = (image['height'], image['width'])

@@ -214,6 +214,11 @@ LITERAL = [
         (CLASSIFY, 'model.head.loss.loss_weight', 0.0),
         (CLASSIFY, 'train_cfg.val_interval', 10**9),
         (PRETRAIN, 'model.prefix', 0.5),
+        (
+            PRETRAIN,
+            'model.teacher',
+            {'type': 'MovingAverageTeacher', 'momentum': 1.0},
+        ),
         (CLASSIFY, 'model.backbone.out_indices', [3, -1]),
         # What its class has as default, whatever is annotated.
         (DETECT, 'model.roi_head.bbox_head.reg_class_agnostic', False),

@@ -19,6 +19,7 @@ RANGES: dict[str, str] = {
     r'SegDataPreProcessor\.size|BatchFixedSizePad\.size': 'int [1, 1e5]',
     r'\w+_decay_mult|\w+_lr_mult': '[0, 1e6]',
     'loss_weight': '[0, 1e6]',
+    r'MovingAverageTeacher\.\w+': '(0, 1]',
     'betas|momentum|base_momentum': '[0, 1)',
     'layer_decay_rate|decay_rate': '(0, 1]',
     'max_norm|norm_type|clip_value|sigma|temperature|power': '(0, 1e6]',

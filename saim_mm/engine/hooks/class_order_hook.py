@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import zip_longest
 from typing import Any
 
 from mmengine.hooks import Hook
@@ -47,13 +48,17 @@ class ClassOrderHook(Hook):
     def compare(self, dataset: Any, loader: str) -> None:
         found = classes_of(getattr(dataset, 'metainfo', None))
         trained = self.trained
-        if found and trained and found != trained:
-            if set(found) & set(trained):
+        if not (found and trained and set(found) & set(trained)):
+            return
+        pairs = enumerate(zip_longest(found, trained))
+        for number, (here, there) in pairs:
+            if here != there:
                 raise ValueError(
-                    f'{loader}.dataset: classes={found}: must be those of the '
-                    f'training, in their order, {trained}, or class 0 is '
-                    'another here; list them alike: the "categories" of the '
-                    'files, the folders, or metainfo.classes'
+                    f'{loader}.dataset: class {number}={here!r}: must be '
+                    f'{there!r}, which it was in training: {len(found)} '
+                    f'classes here and {len(trained)} there; list the same in '
+                    'the same order, whichever says them: "categories" of the '
+                    'files, folders, metainfo.classes'
                 )
 
 
