@@ -186,12 +186,8 @@ class LoadCheckedAnnotations(LoadAnnotations):
         try:
             content = fileio.get(path, backend_args=self.backend_args)
             with Image.open(io.BytesIO(content)) as image:
-                # mmseg would cut more than 8 bits off.
-                deep = image.mode[0] in 'IF' and np.unique(np.asarray(image))
-            if deep is not False and len(deep[deep != deep.astype(np.uint8)]):
-                raise ValueError(
-                    f'it holds {deep[-5:].tolist()}, and labels are 0 to 255'
-                )
+                if image.mode[0] in 'IF':  # mmseg keeps the lower 8 bits alone
+                    check_8_bits(np.asarray(image))
             super()._load_seg_map(results)
         except Exception as error:
             raise ValueError(
@@ -219,3 +215,11 @@ class LoadCheckedAnnotations(LoadAnnotations):
                 f'classes, or 255 (void), and it holds {wrong[:5].tolist()}; '
                 'correct it, add classes, or name void labels in dataset.void'
             )
+
+
+def check_8_bits(labels: np.ndarray) -> None:
+    """Refuse labels, (height, width), of which 8 bits are not all."""
+    found = np.unique(labels)
+    deep = found[found != found.astype(np.uint8)]
+    if len(deep):
+        raise ValueError(f'it holds {deep[:5].tolist()}; labels are 0 to 255')

@@ -396,7 +396,9 @@ def test_labels_of_more_than_eight_bits(folders):
     write(first, labels)
     assert np.array_equal(dataset(folders)[0]['gt_seg_map'], labels)
     write(first, labels * 256)
-    with pytest.raises(ValueError, match=r'0.png: .*holds .*512.*0 to 255'):
+    with pytest.raises(
+        ValueError, match=r'0.png: .*holds \[256, 512.*0 to 255'
+    ):
         dataset(folders)[0]
 
 
