@@ -170,10 +170,6 @@ def attention_weights(
     Returns:
         (B, heads, Q, T), the rows sum to 1.
     """
-    q, k, _ = attention.qkv(x).chunk(3, dim=-1)
-    q, k = (
-        t.unflatten(-1, (attention.num_heads, -1)).transpose(1, 2)
-        for t in (q[:, queries], k)
-    )  # (B, heads, Q, C / heads), (B, heads, T, C / heads)
-    scores = q @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
+    q, k, _ = split_heads(attention.qkv(x), 3, attention.num_heads, False)
+    scores = q[:, :, queries] @ k.transpose(-1, -2) / q.shape[-1] ** 0.5
     return scores.softmax(dim=-1)
