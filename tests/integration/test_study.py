@@ -17,6 +17,7 @@ from mmengine.registry import MODELS, DefaultScope
 from PIL import Image
 
 import saim_mm
+from saim_mm.engine.checks import device
 from saim_mm.evaluation.knn import evaluate
 
 STUDY = ROOT / 'tools/study'
@@ -181,11 +182,21 @@ def test_an_arm_goes_on_where_it_stopped(
     after = json.loads((folder / 'results.json').read_text())
     assert 0 <= after['accuracy'].pop('mine') <= 100
     del after['configs']['mine']
+    wrapper = after['optim_wrappers'].pop('mine')
     assert after == results and checkpoint.stat().st_mtime_ns == written
     assert not list((folder / 'mine').glob('*.pth'))
 
     with pytest.raises(ValueError, match="of another config of 'pretrain'"):
         arm.run(*arguments, {}, {**OPTIONS, 'model.order': 'raster'})
+    # On a CPU of the other kind it would go on in another precision.
+    has_bfloat16 = wrapper == 'BFloat16OptimWrapper'
+    assert results['optim_wrappers'] == dict(pretrain=wrapper)
+    after['optim_wrappers']['mine'] = wrapper  # begun, not ended
+    (folder / 'results.json').write_text(json.dumps(after))
+    with monkeypatch.context() as machine:
+        machine.setattr(device, 'cpu_has_bfloat16', lambda: not has_bfloat16)
+        with pytest.raises(ValueError, match=f"'mine' was begun .* {wrapper}"):
+            arm.run(*arguments, dict(mine=finetune), OPTIONS)
     checkpoint.unlink()
     with pytest.raises(ValueError, match='pretrain: has no checkpoint'):
         arm.run(*arguments, {}, OPTIONS)
@@ -201,8 +212,9 @@ def test_what_is_noted_is_of_the_last_weights(arm, monkeypatch, tmp_path):
         def val(self):
             return {'accuracy/top1': 50.0}
 
-    monkeypatch.setattr(arm, 'train', lambda cfg, folder: Resumed())
-    assert arm.train_and_test(None, tmp_path, 'accuracy/top1') == 50
+    monkeypatch.setattr(arm, 'train', lambda *_: Resumed())
+    metric = arm.train_and_test(None, tmp_path, 'accuracy/top1', None)
+    assert metric == 50
 
 
 @pytest.mark.parametrize('readout', ['attentive', 'efficient'])

@@ -92,6 +92,24 @@ class Results:
         self.values.update(values)
         atomic_write(self.path, json.dumps(self.values, indent=1).encode())
 
+    def check_precision(self, stage: str, optim_wrapper: str) -> None:
+        """Refuse to go on in another precision; note which this is.
+
+        A CPU without instructions for bfloat16 trains in float32.
+
+        Raises:
+            ValueError: If the stage was begun with another wrapper.
+        """
+        wrappers = self.values.setdefault('optim_wrappers', {})
+        noted = wrappers.setdefault(stage, optim_wrapper)
+        if noted != optim_wrapper:
+            raise ValueError(
+                f'{self.path}: {stage!r} was begun with {noted}, and this '
+                f'machine trains with {optim_wrapper}; go on where it was '
+                f'begun, or delete {self.path.parent}'
+            )
+        self.save()
+
     def check_same(self, stage: str, cfg: Config) -> None:
         """Refuse results of another config; note which config this is.
 
@@ -168,7 +186,7 @@ def run(
         results.check_same(column, cfg)
         if column not in accuracy:
             metric, scale = METRICS[cfg.default_scope]
-            value = train_and_test(cfg, folder / column, metric)
+            value = train_and_test(cfg, folder / column, metric, results)
             accuracy[column] = scale * value
             results.save()
             for checkpoint in (folder / column).glob('*.pth'):
@@ -202,7 +220,7 @@ def newest(folder: Path) -> Path:
 def pretrain(cfg: Config, folder: Path, results: Results) -> None:
     """Pre-train, or go on with it; note what it costs."""
     per_image = flops_of_step(cfg)
-    runner = train(cfg, folder)
+    runner = train(cfg, folder, results)
     # Also of the time before an interruption. The median: other programs
     # take time as well.
     seconds = runner.message_hub.get_scalar('train/time').data[0]
@@ -237,8 +255,8 @@ def prepare(path: Path, seed: int, start: Start) -> Config | None:
     return cfg
 
 
-def train(cfg: Config, folder: Path) -> Runner:
-    """Train, or go on with it."""
+def train(cfg: Config, folder: Path, results: Results) -> Runner:
+    """Train, or go on with it, in the precision that it was begun in."""
     folder.mkdir(parents=True, exist_ok=True)
     cfg.work_dir = str(folder)
     # MMEngine finds visualizers and more by this name.
@@ -246,14 +264,18 @@ def train(cfg: Config, folder: Path) -> Runner:
     cfg.visualizer.name = cfg.experiment_name
     cfg.resume = True
     runner = RUNNERS.get(cfg.runner_type).from_cfg(cfg)
+    # from_cfg() has fitted it to this machine.
+    results.check_precision(folder.name, cfg.optim_wrapper.type)
     runner.train()
     return runner
 
 
-def train_and_test(cfg: Config, folder: Path, metric: str) -> float:
+def train_and_test(
+    cfg: Config, folder: Path, metric: str, results: Results
+) -> float:
     """Train, or go on with it: the metric at the end."""
     # (What the log has may be of an epoch before, if it was interrupted.)
-    return float(train(cfg, folder).val()[metric])
+    return float(train(cfg, folder, results).val()[metric])
 
 
 def read_out(cfg: Config, seed: int) -> dict[str, float]:
