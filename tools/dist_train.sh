@@ -30,7 +30,10 @@ else
         --master_port="$port")
 fi
 
-# Signals reach torchrun, which passes them on to the processes.
+# Signals reach torchrun, which passes them on to the processes, and gives them
+# time to save.
+export PET_SIGNALS_TO_HANDLE=SIGTERM,SIGINT,SIGHUP,SIGQUIT,SIGUSR1
+export TORCH_ELASTIC_SHUTDOWN_TIMEOUT="${TORCH_ELASTIC_SHUTDOWN_TIMEOUT:-300}"
 export PYTHONPATH="$root:${PYTHONPATH:-}"
 exec python -m torch.distributed.run \
     --nnodes="$nodes" \

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from mmengine.dist import get_dist_info
 from mmengine.logging import print_log
 from mmengine.registry import DATASETS
 from mmpretrain.datasets import CustomDataset
@@ -37,7 +38,8 @@ class UnlabelledImages(CustomDataset):
         extensions: File names that end so are images. Defaults to the common
             ones.
         max_corrupt_ratio: Share of files that may be unreadable; if there are
-            more, and more than ten, training stops.
+            more, and more than ten, training stops. Each of n processes counts
+            those that it met, and stops at an n-th of the share.
         **kwargs: As for mmpretrain's
             :class:`~mmpretrain.datasets.CustomDataset`.
 
@@ -82,6 +84,7 @@ class UnlabelledImages(CustomDataset):
         self.unreadable = torch.zeros(
             len(self), dtype=torch.uint8
         ).share_memory_()
+        self.world_size = get_dist_info()[1]
         # What each worker reads now, or -1; the last: the main process.
         self.reading = torch.full((257,), -1).share_memory_()
 
@@ -220,7 +223,9 @@ class UnlabelledImages(CustomDataset):
         self.reasons[path] = reason
         if self.report:
             self._write_report()
-        if number > max(10, self.max_corrupt_ratio * len(self)):
+        # (Each process of a training meets its share of the files.)
+        share = self.max_corrupt_ratio * len(self) / self.world_size
+        if number > max(10, share):
             raise TooManyUnreadable(
                 f'train_dataloader.dataset.max_corrupt_ratio='
                 f'{self.max_corrupt_ratio}: {number} of {len(self)} files are '

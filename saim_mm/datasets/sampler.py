@@ -91,12 +91,13 @@ class ReproducibleSampler(Sampler):
             self.epoch, self.consumed_samples = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Where training is: ``consumed_samples``."""
-        return dict(consumed_samples=self.consumed_samples)
+        """Where training is: ``consumed_samples``, and its ``seed``."""
+        return dict(consumed_samples=self.consumed_samples, seed=self.seed)
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a :meth:`state_dict`, of any number of processes."""
         self.consumed_samples = state['consumed_samples']
+        self.seed = state.get('seed', self.seed)
 
     def _indices(self, epoch: int) -> list[int]:
         """All images in the order of a pass."""

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import signal
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from mmengine.config import Config
 from mmengine.logging import MMLogger
 
@@ -26,6 +29,8 @@ from .work_dir import check_writable
 CONFIG = 'config.py'
 #: Those with the images of a fine-tuning.
 LISTS = ('train.txt', 'val.txt')
+#: Fields that no result depends on: another machine, a folder that was moved.
+MAY_DIFFER = re.compile(r'work_dir=|\w+_dataloader\.num_workers=')
 
 
 def config_of(folder: str | Path) -> Path | None:
@@ -197,7 +202,11 @@ def run(cfg: Config) -> Path:
     new = not path.is_file()
     if not new:
         before = Config.fromfile(path)
-        changed = differences(before.to_dict(), cfg.to_dict())
+        changed = [
+            field
+            for field in differences(before.to_dict(), cfg.to_dict())
+            if not MAY_DIFFER.match(field)
+        ]
         check_arg(
             not changed,
             'out',
@@ -210,7 +219,7 @@ def run(cfg: Config) -> Path:
         atomic_write(path, cfg.pretty_text.encode())
     try:
         train(cfg)
-    except Exception:
+    except BaseException:  # Ctrl-C before the first step among them
         if new and not find_checkpoints(out):  # the next try may differ
             for name in (CONFIG, *LISTS):
                 (out / name).unlink(missing_ok=True)
@@ -230,21 +239,32 @@ def train(cfg: Config) -> None:
 
     def save_first(*_) -> None:
         nonlocal interrupted
-        if interrupted:
+        # Before the first step nothing listens to the other signal yet.
+        if interrupted or signal.getsignal(signal.SIGTERM) == signal.SIG_DFL:
             raise KeyboardInterrupt
         interrupted = True
         os.kill(os.getpid(), signal.SIGTERM)  # saves, then leaves
 
-    usual = signal.signal(signal.SIGINT, save_first)
+    main = threading.current_thread() is threading.main_thread()
+    usual = main and signal.signal(signal.SIGINT, save_first)
     try:
         runner.train()
     except SystemExit:
         if not interrupted:
             raise
-        raise KeyboardInterrupt from None
+    except torch.OutOfMemoryError as error:
+        batch = cfg.train_dataloader.batch_size
+        raise RuntimeError(
+            f'train_dataloader.batch_size={batch}: must be smaller, for '
+            f'example {max(batch // 2, 1)} with auto_scale_lr.enable=True '
+            f'(both behind the command): {error}'
+        ) from error
     finally:
         hook.progress.stop()
-        signal.signal(signal.SIGINT, usual)
+        if main:
+            signal.signal(signal.SIGINT, usual)
+    if interrupted:  # in the last validation, too
+        raise KeyboardInterrupt
 
 
 def differences(first: Any, second: Any, name: str = '') -> list[str]:

@@ -250,7 +250,7 @@ class SAIMRunner(Runner):
         """
         if self._has_loaded or not self._resume or self._load_from is not None:
             if self._resume and not self._has_loaded:
-                check_resumable(self._load_from)
+                run_or_raise_on_all(lambda: check_resumable(self._load_from))
             super().load_or_resume()
             return
         path = newest_checkpoint(self)

@@ -22,7 +22,10 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from ..checkpoint.weights import load_backbone_weights
 from ..datasets.images import EXTENSIONS
 from ..datasets.pixels import RGB, PixelFormat
-from ..datasets.workers import explain_dead_processes
+from ..datasets.workers import (
+    explain_dead_processes,
+    leave_signals_to_parent,
+)
 from ..models.vit_outputs import returning
 from ..utils.check import check_arg
 from ..utils.seed import temp_seed
@@ -268,6 +271,8 @@ def extract(
         sampler=sampler,
         collate_fn=default_collate,
     )
+    if num_workers:  # while training, too
+        leave_signals_to_parent(loader)
     vectors: dict[str, list[Tensor]] = dict(cls_token=[], patch_mean=[])
     kept, numbers, done = None, [], 0
     with temp_seed((0,)), frozen(model), explain_dead_processes():

@@ -344,7 +344,16 @@ def compile_blocks(model: nn.Module, **options: Any) -> None:
     Args:
         model: Whose :class:`TransformerBlock` are compiled.
         **options: Of ``torch.compile``.
+
+    Raises:
+        ValueError: If ``target`` (MMEngine's) is among them.
     """
+    check_arg(
+        'target' not in options,
+        'compile.target',
+        options.get('target'),
+        'left out: SAIM is compiled block by block',
+    )
     limits = torch._dynamo.config
     for name in ('recompile_limit', 'cache_size_limit'):  # the latter: < 2.6
         if getattr(limits, name, MAX_GRAPHS) < MAX_GRAPHS:

@@ -19,6 +19,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
 
 from saim_mm import UnlabelledImages
+from saim_mm.datasets import image_folder
 from saim_mm.datasets.image_folder import TooManyUnreadable
 from saim_mm.datasets.images import MAX_PIXELS, check_pixels, read_file
 from saim_mm.datasets.sampler import SeededIndex
@@ -90,7 +91,7 @@ def test_broken_files_are_listed_once(images, tmp_path):
     assert 'an empty file' in found[str(images / 'zero.jpg')]
 
 
-def test_too_many(images, tmp_path):
+def test_too_many(images, tmp_path, monkeypatch):
     for number in range(30):
         (images / f'broken_{number}.jpg').write_bytes(b'')
     cfg = config(images, tmp_path / 'run', epochs=1)
@@ -101,6 +102,12 @@ def test_too_many(images, tmp_path):
     assert len(list(open(tmp_path / 'run/unreadable_files.txt'))) == 11
     cfg.train_dataloader.dataset.max_corrupt_ratio = 0.7
     train(cfg)
+    # One of two processes meets half of the files.
+    monkeypatch.setattr(image_folder, 'get_dist_info', lambda: (0, 2))
+    with pytest.raises(
+        TooManyUnreadable, match='max_corrupt_ratio=0.7: 18 of 50'
+    ):
+        train(cfg)
     with pytest.raises(
         ValueError, match='dataset.max_corrupt_ratio=2: must be'
     ):

@@ -138,7 +138,7 @@ def test_one_goes_on_from_two(forty_images, tmp_path):  # noqa: F811
     run = tmp_path / 'run'
     process = start_two(path, run, '--resume')
     wait_for_another(process, run)
-    process.send_signal(signal.SIGTERM)
+    process.send_signal(signal.SIGUSR1)  # by torchrun, which passes it on
     process.wait(120)
     checkpoint = load_from_local(run / 'interrupted.pth')
     meta, progress = checkpoint['meta'], checkpoint['progress']

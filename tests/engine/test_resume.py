@@ -61,8 +61,11 @@ def test_draws():
     assert [i for i, _ in stream[:10]] == [i for i, _ in passes[0]]
     assert sorted(i for i, _ in stream[10:20]) == list(data)
     endless.load_state_dict(dict(consumed_samples=7))
-    assert endless.state_dict() == dict(consumed_samples=7)
+    assert endless.state_dict() == dict(consumed_samples=7, seed=3)
     assert [(int(d), d.key) for d, _ in zip(endless, range(18))] == stream[7:]
+    other = ReproducibleSampler(data, seed=4, infinite=True)
+    other.load_state_dict(endless.state_dict())
+    assert [(int(d), d.key) for d, _ in zip(other, range(18))] == stream[7:]
 
     parts = []
     for rank in range(3):
@@ -225,6 +228,14 @@ def test_what_is_kept(images, tmp_path):
         'iter_8.pth',
     ]
     assert (tmp_path / 'last_checkpoint').read_text().endswith('iter_8.pth')
+    cfg.default_hooks.checkpoint.max_keep_ckpts = 1
+    cfg.train_cfg.max_iters = 9
+    train(cfg, resume=True)
+    assert sorted(p.name for p in tmp_path.glob('*.pth*')) == [
+        'iter_3.pth',
+        'iter_6.pth',
+        'iter_9.pth',
+    ]
 
 
 def resumed_at(cfg):

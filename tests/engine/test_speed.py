@@ -196,6 +196,11 @@ def test_merged_groups_train_as_the_default_ones():
         assert torch.allclose(*trained, atol=1e-5), name
 
 
+def test_mmengines_target_of_compiling_is_refused():
+    with pytest.raises(ValueError, match="compile.target='forward': must be"):
+        compile_blocks(torch.nn.Linear(2, 2), target='forward')
+
+
 def test_merged_groups_keep_every_option():
     model = build()
     wrapper = build_optim_wrapper(

@@ -8,10 +8,13 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from helpers import bright_and_dark, call
 from mmengine.config import Config
+from mmengine.hooks import CheckpointHook
 from mmpretrain.registry import DATASETS
 
+from saim_mm import SAIMRunner
 from saim_mm.checkpoint.zoo import bundled
 from saim_mm.datasets.folders import look_at, split_classes
 from saim_mm.datasets.images import find_images
@@ -167,6 +170,58 @@ def test_an_interrupted_start_can_be_repeated(classes, tmp_path, monkeypatch):
             recipes.pretrain(classes, out, **arguments)
     assert not (out / run.CONFIG).exists()
     assert recipes.pretrain(classes, out, **arguments).is_file()
+
+
+def test_ctrl_c_before_the_first_step_leaves_nothing(
+    classes, tmp_path, monkeypatch
+):
+    """Settings of a training that took no step bind nobody."""
+    out = tmp_path / 'out'
+    options = {
+        'train_dataloader.num_workers': 0,
+        'train_dataloader.persistent_workers': False,
+    }
+
+    def interrupt(*_):
+        signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SAIMRunner, 'build_train_loop', interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            recipes.pretrain(classes, out, epochs=3, options=options)
+    assert not (out / run.CONFIG).exists()
+    last = recipes.pretrain(classes, out, epochs=1, options=options)
+    # Neither the folder's name nor the number of processes is the training.
+    moved = out.rename(tmp_path / 'moved')
+    options['train_dataloader.num_workers'] = 1
+    again = recipes.pretrain(classes, moved, epochs=1, options=options)
+    assert again == moved / last.name
+
+
+def test_ctrl_c_in_the_last_validation_is_heard(
+    classes, tmp_path, monkeypatch
+):
+    def interrupt(self, runner):
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(CheckpointHook, 'after_train_epoch', interrupt)
+    options = {
+        'train_dataloader.num_workers': 0,
+        'train_dataloader.persistent_workers': False,
+    }
+    with pytest.raises(KeyboardInterrupt):
+        recipes.pretrain(classes, tmp_path, epochs=1, options=options)
+
+
+def test_too_little_memory_names_the_batch(classes, tmp_path, monkeypatch):
+    def run_out(self):
+        raise torch.OutOfMemoryError('CUDA out of memory.')
+
+    monkeypatch.setattr(SAIMRunner, 'train', run_out)
+    with pytest.raises(
+        RuntimeError, match=r'batch_size=\d+: must be smaller.*CUDA out of'
+    ):
+        recipes.pretrain(classes, tmp_path / 'out', epochs=1)
 
 
 def test_the_line_says_what_options_say(classes, tmp_path):

@@ -64,6 +64,11 @@ class SafeCheckpointHook(CheckpointHook):
 
     def before_train(self, runner: Runner) -> None:
         """Look at the disk, and listen for signals."""
+        ids = runner.message_hub.runtime_info.get('keep_ckpt_ids')
+        if ids and self.keep_every:
+            # MMEngine's removes what is too many.
+            ids = [step for step in ids if step % self.keep_every]
+            runner.message_hub.update_info('keep_ckpt_ids', ids)
         super().before_train(runner)
         if isinstance(self.file_backend, LocalBackend):
             run_or_raise_on_all(lambda: self._check_disk(runner), True)
