@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Train for weeks on a slurm cluster that stops and preempts jobs:
 #   sbatch [--partition=… --nodes=4 --gpus-per-node=8 --ntasks-per-node=8
-#       --time=…] tools/slurm_batch.sh CONFIG WORK_DIR [train.py's options]
+#       --cpus-per-task=8 --time=…] tools/slurm_batch.sh CONFIG WORK_DIR [train.py's options]
 # Two minutes before the time is up, or when the job is preempted, training
 # saves a checkpoint; the job goes back into the queue and goes on from there.
 #SBATCH --requeue
@@ -26,7 +26,9 @@ stop() {
 trap stop USR1 TERM
 
 PYTHONPATH="$root:${PYTHONPATH:-}" \
-    srun --kill-on-bad-exit=0 python -u "$root/tools/train.py" "$1" \
+    srun --kill-on-bad-exit=0 \
+    ${SLURM_CPUS_PER_TASK:+"--cpus-per-task=$SLURM_CPUS_PER_TASK"} \
+    python -u "$root/tools/train.py" "$1" \
     --work-dir "$2" --launcher slurm --resume "${@:3}" &
 step=$!
 status=0
