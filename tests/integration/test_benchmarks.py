@@ -6,6 +6,8 @@ import sys
 import pytest
 from helpers import call
 
+from saim_mm.engine.checks.device import cpu_has_bfloat16
+
 SMALL = [
     'model.backbone.arch=deit-tiny',
     'model.backbone.img_size=32',
@@ -47,7 +49,8 @@ def test_pretrain():
     # loss is looked at by the tool itself.
     literal, ours, ratio = map(float, row[4:7])
     assert ratio == pytest.approx(ours / literal, rel=0.05)
-    assert row[7:9] == ['', ''] and 0 < float(row[9].rstrip('%')) <= 100
+    # (Where bfloat16 is emulated the products alone can be the slower.)
+    assert row[7:9] == ['', ''] and float(row[9].rstrip('%')) > 0
     assert all(float(cell) > 0 for cell in row[10:])
 
 
@@ -142,7 +145,9 @@ def test_losses(photos, tmp_path):
     table = rows(output, 4)
     assert len(table) == 6  # the heading and five settings
     assert float(table['float32, fused AdamW'][2]) < 1e-5
-    assert 0 < float(table['bfloat16'][2]) < 1e-2
+    # On a CPU without bfloat16 it is float32.
+    difference = float(table['bfloat16'][2])
+    assert difference < 1e-2 and (difference > 0) == cpu_has_bfloat16()
     assert (tmp_path / 'losses.png').stat().st_size > 10_000
 
 
