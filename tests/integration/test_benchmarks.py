@@ -49,8 +49,10 @@ def test_pretrain():
     # loss is looked at by the tool itself.
     literal, ours, ratio = map(float, row[4:7])
     assert ratio == pytest.approx(ours / literal, rel=0.05)
+    share = float(row[9].rstrip('%'))
     # (Where bfloat16 is emulated the products alone can be the slower.)
-    assert row[7:9] == ['', ''] and float(row[9].rstrip('%')) > 0
+    limit = 100 if cpu_has_bfloat16() else float('inf')
+    assert row[7:9] == ['', ''] and 0 < share <= limit
     assert all(float(cell) > 0 for cell in row[10:])
 
 
