@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import signal
 import time
@@ -31,13 +32,23 @@ def leave_signals_to_parent(loader: DataLoader) -> DataLoader:
     Returns:
         The same.
     """
+    loader.worker_init_fn = partial(
+        worker_init_fn, loader.worker_init_fn, finished_flag(os.getpid())
+    )
+    return loader
+
+
+@functools.cache
+def finished_flag(pid: int) -> torch.Tensor:
+    """A number in shared memory, not 0 when this process ends.
+
+    Args:
+        pid: Of this process: a forked one has a flag of its own.
+    """
     finished = torch.zeros(1).share_memory_()
     # (In processes of multiprocessing nothing of atexit is called.)
     Finalize(None, finished.fill_, (1,), exitpriority=100)
-    loader.worker_init_fn = partial(
-        worker_init_fn, loader.worker_init_fn, finished
-    )
-    return loader
+    return finished
 
 
 def worker_init_fn(

@@ -130,11 +130,9 @@ class SAIMRunner(Runner):
     def build_dataloader(
         dataloader: DataLoader | dict, *args, **kwargs
     ) -> DataLoader:
-        """Build a dataloader, whose processes leave signals to this one.
-
-        (Unless it says otherwise: with a GPU its batches are pinned.)
-        """
+        """Build a dataloader; its processes leave signals to this one."""
         if isinstance(dataloader, dict) and torch.cuda.is_available():
+            # Unless the config says otherwise.
             dataloader = {'pin_memory': True, **dataloader}
         loader = Runner.build_dataloader(dataloader, *args, **kwargs)
         return leave_signals_to_parent(loader)
@@ -274,11 +272,14 @@ class SAIMRunner(Runner):
 
         Raises:
             ValueError: If the checkpoint does not fit the model.
+            OSError: If another process could not load it.
         """
+        load, loaded = super().load_checkpoint, {}
+        args = (filename, map_location, strict or self._resume)
         with explain_mismatch(filename):
-            return super().load_checkpoint(
-                filename, map_location, strict or self._resume, **kwargs
-            )
+            # (Of a mismatch MMEngine tells the main process alone.)
+            run_or_raise_on_all(lambda: loaded.update(load(*args, **kwargs)))
+        return loaded
 
     def resume(self, filename: str, *args, **kwargs) -> None:
         """Resume; with ``fsdp`` from the CPU's memory, as it may be large.

@@ -4,7 +4,7 @@ import os
 
 import pytest
 import torch
-from helpers import in_two, sharded, train
+from helpers import config, in_two, sharded, train
 from mmengine.logging import MMLogger
 
 from saim_mm.engine.resume import newest_whole
@@ -87,3 +87,18 @@ def test_a_full_disk(forty_images, tmp_path, fsdp):  # noqa: F811
     first = tmp_path / 'run/iter_1.pth'
     assert (first / 'rest.pth' if fsdp else first).is_file()
     assert not list((tmp_path / 'run').glob('iter_2*'))
+
+
+def resumes_another_model(rank, folder, cfg):
+    cfg.launcher = 'pytorch'
+    train(cfg)
+    cfg.model.neck.depth = 2
+    # MMEngine tells the main process alone, and the other would wait for it.
+    kind = OSError if rank else ValueError
+    with pytest.raises(kind, match='do not match'):
+        train(cfg, resume=True)
+
+
+def test_of_another_model(forty_images, tmp_path):  # noqa: F811
+    cfg = config(forty_images, tmp_path / 'run', iters=1)
+    in_two(resumes_another_model, tmp_path, cfg)
