@@ -1,8 +1,9 @@
+import multiprocessing
 import os
 
 import pytest
 import torch
-from helpers import ROOT, TINY, tiles
+from helpers import ROOT, SERVER, TINY, serve, surroundings, tiles
 from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
@@ -17,7 +18,17 @@ def pytest_addoption(parser):
     parser.addoption('--slow', action='store_true', help='run slow tests too')
 
 
+#: Of few tests that take long: begun first, or one of two workers waits for
+#: the other's last file. (With --no-loadscope-reorder.)
+FIRST = (
+    'test_benchmarks test_train test_sharded test_zoo test_kill '
+    'test_probe_hook test_dist test_toolboxes test_resume test_cli '
+    'test_any_image test_study'
+).split()
+
+
 def pytest_collection_modifyitems(config, items):
+    items.sort(key=lambda item: item.path.stem not in FIRST)
     if not config.getoption('--slow'):
         skip = pytest.mark.skip(reason='slow: run with --slow')
         for item in items:
@@ -29,6 +40,32 @@ def pytest_collection_modifyitems(config, items):
 def in_the_root(monkeypatch):
     """Configs are named relative to the project, as users name them."""
     monkeypatch.chdir(ROOT)
+
+
+@pytest.fixture(scope='session')
+def run(tmp_path_factory):
+    """Run a tool, or -m and a module, in a process that has mmdet and mmseg.
+
+    Returns its exit code and output.
+    """
+    ours, theirs = multiprocessing.Pipe()
+    server = SERVER.Process(target=serve, args=(theirs,))
+    server.start()
+    folder = tmp_path_factory.mktemp('tools')  # some write where they are
+    log = folder / 'log'
+    environment = surroundings(MPLBACKEND='Agg', PYTHONPATH=str(ROOT))
+
+    def run(script, *arguments):
+        if script != '-m':
+            script = ROOT / 'tools' / script
+        log.write_text('')
+        words = [*map(str, (script, *arguments))]
+        ours.send((words, folder, environment, str(log)))
+        return ours.recv(), log.read_text()
+
+    yield run
+    ours.send(None)
+    server.join()
 
 
 @pytest.fixture(scope='session')

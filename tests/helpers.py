@@ -5,6 +5,7 @@ that has done it (multiprocessing's fork server) is forked for each script.
 """
 
 import functools
+import importlib
 import json
 import multiprocessing
 import os
@@ -17,6 +18,7 @@ import tempfile
 from pathlib import Path
 
 import mmengine.config.config
+import mmengine.runner.runner
 import numpy as np
 import torch
 import yapf.yapflib.yapf_api
@@ -33,27 +35,23 @@ from saim_mm.checkpoint.loader import load_from_local
 ROOT = Path(__file__).parents[1]
 
 
-def remembered(function):
-    """A function that is called once for each text; its options stay."""
-    known = {}
-
-    @functools.wraps(function)
-    def call(*texts, **options):
-        if texts not in known:
-            known[texts] = function(*texts, **options)
-        return known[texts]
-
-    return call
+# What MMEngine does for each training, and takes longer than a tiny one: it
+# formats the config, asks gcc for its version, and looks for each base that is
+# a toolbox's in lists that hold no bases.
+yapf.yapflib.yapf_api.FormatCode = lambda text, **_: (text, True)
+mmengine.runner.runner.collect_env = functools.cache(
+    mmengine.runner.runner.collect_env
+)
+listed = mmengine.config.config._get_external_cfg_path
 
 
-# Two thirds of a tiny training are MMEngine's formatting of one and the same
-# config for the log and each checkpoint, and its reading of mmpretrain's list
-# of models for each config that inherits from one of them.
-for module, name in (
-    (yapf.yapflib.yapf_api, 'FormatCode'),
-    (mmengine.config.config, '_get_external_cfg_path'),
-):
-    setattr(module, name, remembered(getattr(module, name)))
+def external_path(package, name):
+    if name.startswith('_base_/'):
+        raise ValueError(f'{name}: no list has it')
+    return listed(package, name)
+
+
+mmengine.config.config._get_external_cfg_path = external_path
 
 SERVER = multiprocessing.get_context('forkserver')
 SERVER.set_forkserver_preload(['saim_mm'])
@@ -83,6 +81,19 @@ def be_script(words, folder, environment, output):
         runpy.run_module(words[1], run_name='__main__', alter_sys=True)
     else:
         runpy.run_path(words[0], run_name='__main__')
+
+
+def serve(connection):
+    """A process that has imported mmdet and mmseg, forked for each script."""
+    for name in ('saim_mm.detection', 'saim_mm.segmentation'):
+        importlib.import_module(name)
+    for name in ('mmdet.apis', 'mmdet.evaluation', 'mmseg.apis'):
+        importlib.import_module(name)
+    for arguments in iter(connection.recv, None):
+        process = FORK.Process(target=be_script, args=arguments)
+        process.start()
+        process.join()
+        connection.send(process.exitcode)
 
 
 def surroundings(**environment):

@@ -107,11 +107,18 @@ class UnlabelledImages(CustomDataset):
             An image each.
 
         Raises:
-            ValueError: If ``ann_file`` names one outside of the folder.
+            FileNotFoundError: If there is no ``ann_file``.
+            ValueError: If it names one outside of the folder.
         """
+        path = self.ann_file
+        field = f'train_dataloader.dataset.ann_file={path!r}'
+        if path and '://' not in path and not osp.isfile(path):
+            raise FileNotFoundError(
+                f'{field}: no such file; set it to a list of images, one a '
+                "line, or to '' for all of the folder"
+            )
         images = super().load_data_list()
-        if self.ann_file:
-            field = f'train_dataloader.dataset.ann_file={self.ann_file!r}'
+        if path:
             for image in images:
                 check_within_root(image['img_path'], self.img_prefix, field)
         return images

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers import (
     TINY,
+    in_two,
     kill_all,
     sharded,
     start,
@@ -33,6 +34,11 @@ def assert_close(first, second):
         )
 
 
+def trains(rank, folder, cfg):
+    cfg.launcher = 'pytorch'
+    train(cfg)
+
+
 @pytest.mark.parametrize(
     'average', [False, pytest.param(True, marks=pytest.mark.slow)]
 )
@@ -44,14 +50,12 @@ def test_two_share_what_one_has(forty_images, tmp_path, average):  # noqa: F811
         cfg.model.teacher = dict(type='MovingAverageTeacher', momentum=0.5)
         cfg.model.target_generator = dict(type='FeatureTarget')
         cfg.model.head.pop('loss')
-    two = start_two(write(cfg, tmp_path / 'two.py', 4), tmp_path / 'two')
-    cfg.train_dataloader.update(
-        batch_size=8, num_workers=0, persistent_workers=False
-    )
+    cfg.train_dataloader.update(num_workers=0, persistent_workers=False)
+    in_two(trains, tmp_path, cfg)
+    cfg.train_dataloader.batch_size = 8
     cfg.work_dir = str(tmp_path / 'one')
     begin = train(cfg).model.state_dict()
     one = load_from_local(tmp_path / 'one/iter_6.pth')
-    assert two.wait(120) == 0
     folder = tmp_path / 'two/iter_6.pth'
     assert len(list(folder.glob('shard*.safetensors'))) == 2
     assert_close(one, load_from_local(folder))

@@ -50,7 +50,9 @@ def test_two_are_one(forty_images, tmp_path):
             second['state_dict'][name], value, rtol=1e-4, atol=1e-6
         )
     # And not by standing still.
-    begin = train(config(forty_images, tmp_path / 'begin', epochs=1))
+    cfg = config(forty_images, tmp_path / 'begin', epochs=1)
+    cfg.optim_wrapper.optimizer.lr = 0.0
+    begin = train(cfg)
     name = 'backbone.layers.0.attn.qkv.weight'
     moved = first['state_dict'][name] - begin.model.state_dict()[name]
     assert moved.abs().max() > 1e-3

@@ -4,7 +4,6 @@ import json
 import random
 import re
 import shutil
-import time
 
 import numpy as np
 import pytest
@@ -12,12 +11,11 @@ import torch
 from helpers import (
     assert_same,
     config,
+    in_two,
     mae,
     scalars,
-    start_two,
     train,
     weights,
-    write,
 )
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
@@ -183,6 +181,11 @@ def test_other_methods(photos, classes, tmp_path):
         assert line[key] == pytest.approx(expected[key], rel=1e-4)
 
 
+def trains(rank, folder, cfg):
+    cfg.launcher = 'pytorch'
+    train(cfg, hooks=cfg.get('custom_hooks', ()))
+
+
 @pytest.mark.parametrize(
     'fsdp', [False, pytest.param(True, marks=pytest.mark.slow)]
 )
@@ -200,11 +203,8 @@ def test_two_processes(photos, classes, tmp_path, fsdp):
                 k=5,
             )
             cfg.custom_hooks = [hook]
-        path = write(cfg, tmp_path / f'{name}.py', 4, workers=0)
-        begin = time.time()
-        run = start_two(path, tmp_path / name)
-        assert run.wait(180) == 0, (tmp_path / f'{name}.log').read_text()
-        print(f'{name}: {time.time() - begin:.1f} s')
+        (tmp_path / f'{name}-store').mkdir()
+        in_two(trains, tmp_path / f'{name}-store', cfg)
     assert_same(
         weights(tmp_path / 'without/iter_2.pth'),
         weights(tmp_path / 'probed/iter_2.pth'),

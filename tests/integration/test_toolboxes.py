@@ -4,13 +4,9 @@ docs/toolboxes.md is the table of them: what it says works is run here, and
 what it says upstream breaks is seen to break as it says.
 """
 
-import importlib
 import json
-import multiprocessing
-import os
 import re
 import shutil
-import sys
 from functools import cached_property
 from pathlib import Path
 
@@ -18,7 +14,7 @@ import mmpretrain
 import numpy as np
 import pytest
 import torch
-from helpers import ROOT, SERVER, TINY, be_script, call, in_process, tiles
+from helpers import ROOT, TINY, in_process, tiles
 from mmengine.config import Config
 from mmengine.registry import DATASETS, DefaultScope
 from PIL import Image
@@ -32,46 +28,6 @@ CONFIGS = dict(
     'digit-scenes',
     mmseg='segmentation/saim-vit-192x4-p8_upernet_1xb8-600i_camvid-240x320',
 )
-
-
-def serve(connection):
-    """A process that has imported the toolboxes, forked for each script."""
-    for name in ('saim_mm.detection', 'saim_mm.segmentation'):
-        importlib.import_module(name)
-    for name in ('mmdet.apis', 'mmdet.evaluation', 'mmseg.apis'):
-        importlib.import_module(name)
-    fork = multiprocessing.get_context('fork')
-    for arguments in iter(connection.recv, None):
-        process = fork.Process(target=be_script, args=arguments)
-        process.start()
-        process.join()
-        connection.send(process.exitcode)
-
-
-@pytest.fixture(scope='session')
-def run(tmp_path_factory):
-    """Run a script of a toolbox, or of ours; returns exit code and output."""
-    ours, theirs = multiprocessing.Pipe()
-    server = SERVER.Process(target=serve, args=(theirs,))
-    server.start()
-    folder = tmp_path_factory.mktemp('tools')
-    log = folder / 'log'
-    # Some write where they are called.
-    environment = {
-        **os.environ,
-        'OMP_NUM_THREADS': '1',
-        'MPLBACKEND': 'Agg',
-        'PYTHONPATH': str(ROOT),
-    }
-
-    def call(script, *arguments):
-        words = [str(ROOT / 'tools' / script), *map(str, arguments)]
-        ours.send((words, folder, environment, str(log)))
-        return ours.recv(), log.read_text()
-
-    yield call
-    ours.send(None)
-    server.join()
 
 
 def classes_of(folder, photos):
@@ -670,7 +626,7 @@ def test_mmseg_inferencers(segmentor):
 
 
 @pytest.mark.parametrize('trained', ['mmdet', 'mmseg'], indirect=True)
-def test_saim_predict(trained, tmp_path):
+def test_saim_predict(trained, run, tmp_path):
     """The same command as for classes; without the data, too."""
     detects = trained.toolbox == 'mmdet'
     data = trained.data / ('val' if detects else 'images/val')
@@ -679,9 +635,8 @@ def test_saim_predict(trained, tmp_path):
     # As a work_dir of tools/train.py: the config has a name of its own.
     shutil.copy(trained.elsewhere, folder / 'of_mine.py')
     shutil.copy(trained.checkpoint, folder / 'epoch_1.pth')
-    code, output = call(
-        *(sys.executable, '-m', 'saim_mm.cli', 'predict'),
-        *(folder / 'epoch_1.pth', data),
+    code, output = run(
+        '-m', 'saim_mm.cli', 'predict', folder / 'epoch_1.pth', data
     )
     assert code == 1 and 'beside the config' in output  # it might be any
     (folder / 'last_checkpoint').write_text(str(folder / 'epoch_1.pth'))
@@ -690,9 +645,9 @@ def test_saim_predict(trained, tmp_path):
     (images / 'broken.jpg').write_bytes(b'no image')
     # Of the one side resizing leaves nothing.
     Image.new('RGB', (7, 40_000)).save(images / 'thin.png')
-    saim = (sys.executable, '-m', 'saim_mm.cli', 'predict', folder)
+    saim = ('-m', 'saim_mm.cli', 'predict', folder)
     out, pictures = tmp_path / 'found.json', tmp_path / 'pictures'
-    code, output = call(
+    code, output = run(
         # One is asked for twice, and is found once.
         *(*saim, images, images / 'deep', '--pictures', pictures),
         *('--score', '0', '--out', out),
@@ -726,21 +681,21 @@ def test_saim_predict(trained, tmp_path):
                 shares.tolist(), abs=1e-4
             )
     if detects:  # by default not what is hardly found
-        code, output = call(*saim, images / 'deep')
+        code, output = run(*saim, images / 'deep')
         assert code == 0, output
         assert output.splitlines()[0].startswith('file,class')
     # Another's picture, or an image, is not written over.
     other = tmp_path / 'other' / Path(files[0]).name
     other.parent.mkdir()
     shutil.copy(files[0], other)
-    code, output = call(*saim, *files, other, '--pictures', pictures)
+    code, output = run(*saim, *files, other, '--pictures', pictures)
     assert code == 1
     assert 'error: pictures=' in output.splitlines()[-1]
     assert 'the picture of another' in output
     (tmp_path / 'link').symlink_to(images / 'deep')
     before = {x: x.read_bytes() for x in images.glob('deep/*')}
     for place in (images / 'deep', tmp_path / 'link', images / 'deep/../deep'):
-        code, output = call(*saim, files[0], '--pictures', place)
+        code, output = run(*saim, files[0], '--pictures', place)
         assert code == 1 and 'is among the images' in output
     assert before == {x: x.read_bytes() for x in images.glob('deep/*')}
 

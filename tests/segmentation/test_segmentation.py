@@ -126,10 +126,8 @@ def build(cfg):
 def test_config_builds(path):
     cfg = Config.fromfile(path)
     assert cfg.runner_type == 'SAIMRunner' and cfg.default_scope == 'mmseg'
-    if 'large' in path:  # its weights take seconds to draw
-        cfg.model.backbone.arch = 'deit-tiny'
-        cfg.model.backbone.out_indices = [3]
-    model = build(cfg)
+    with torch.device('meta'):
+        model = build(cfg)
     frozen = not any(p.requires_grad for p in model.backbone.parameters())
     assert frozen == ('linear' in path)
     if frozen:
@@ -226,7 +224,7 @@ def test_whole_and_sliding_inference(folders, checkpoint, size):
         assert slide.isfinite().all() and whole.isfinite().all()
 
 
-def test_train_test_and_infer(folders, checkpoint, tmp_path):
+def test_train_test_and_infer(folders, checkpoint, run, tmp_path):
     """mim's and our entrances, several scales and flips, the inferencer."""
     work_dir = tmp_path / 'run'
     values = options(folders, checkpoint)
@@ -244,12 +242,11 @@ def test_train_test_and_infer(folders, checkpoint, tmp_path):
     trained = [x for x in scalars(work_dir) if 'loss' in x]
     assert all(x['images_per_second'] > 0 for x in trained)
     losses = [x['loss'] for x in trained]
-    # Running means; the first is of one batch, and batches differ by 0.3.
-    assert len(losses) == 20 and losses[-1] < max(losses) - 0.05
+    assert len(losses) == 20 and sum(losses[-5:]) < sum(losses[:5])
 
     shown = tmp_path / 'shown'
-    code, output = call(
-        *(sys.executable, 'tools/test.py', file, work_dir / 'iter_20.pth'),
+    code, output = run(
+        *('test.py', file, work_dir / 'iter_20.pth'),
         *('--work-dir', work_dir, '--show-dir', shown, '--tta'),
     )
     assert code == 0, output
@@ -257,8 +254,8 @@ def test_train_test_and_infer(folders, checkpoint, tmp_path):
     assert len(list(shown.rglob('*.png'))) == 2
 
     out = tmp_path / 'out'
-    code, output = call(
-        *(sys.executable, 'tools/visualization/predictions.py'),
+    code, output = run(
+        'visualization/predictions.py',
         *(file, work_dir / 'iter_20.pth', folders / 'images' / 'val'),
         *('--out', out, '--device', 'cpu'),
     )
@@ -488,7 +485,7 @@ def test_camvid_converter(tmp_path, monkeypatch, capsys):
     assert 'a.png: no such label map' in capsys.readouterr().err
 
 
-def test_classes_of_the_checkpoint_itself(folders, checkpoint, tmp_path):
+def test_classes_of_the_checkpoint_itself(folders, checkpoint, run, tmp_path):
     """As README's recipe: N classes by --cfg-options, then the bare config."""
     work_dir = tmp_path / 'run'
     values = options(folders, checkpoint)
@@ -496,13 +493,13 @@ def test_classes_of_the_checkpoint_itself(folders, checkpoint, tmp_path):
     trained = work_dir / 'iter_4.pth'
     values = options(folders, checkpoint, classes=150)
     file = write_config(config(OWN, tmp_path / 'bare', values), tmp_path)
-    command = (sys.executable, 'tools/test.py', file)
-    code, output = call(*command, trained, '--work-dir', tmp_path / 'test')
+    command = ('test.py', file)
+    code, output = run(*command, trained, '--work-dir', tmp_path / 'test')
     assert code == 0 and 'mIoU' in output, output
     assert "The checkpoint's own config says: model." in output
     assert 'model.decode_head.num_classes=3' in output
-    code, output = call(
-        *(sys.executable, 'tools/visualization/predictions.py', file),
+    code, output = run(
+        *('visualization/predictions.py', file),
         *(trained, folders / 'images/val', '--out', tmp_path / 'out'),
         *('--device', 'cpu'),
     )
@@ -510,16 +507,16 @@ def test_classes_of_the_checkpoint_itself(folders, checkpoint, tmp_path):
     assert len(list((tmp_path / 'out/vis').iterdir())) == 2
 
     # What is said otherwise, or cannot be known, is refused.
-    code, output = call(
+    code, output = run(
         *(*command, trained, '--cfg-options'),
         'model.decode_head.num_classes=4',
     )
     assert code != 0, output
     assert 'decode_head.conv_seg' in output
     assert '--cfg-options model.decode_head.num_classes=3' in output
-    for tool in ('tools/test.py', 'tools/visualization/predictions.py'):
+    for tool in ('test.py', 'visualization/predictions.py'):
         images = (folders / 'images/val',) if 'predictions' in tool else ()
-        code, output = call(sys.executable, tool, file, checkpoint, *images)
+        code, output = run(tool, file, checkpoint, *images)
         assert code != 0 and 'lacks' in output, output
         assert 'Traceback' not in output
         assert not (tmp_path / 'predictions').exists()

@@ -5,6 +5,7 @@ import shutil
 import socket
 import subprocess
 import sys
+import time
 import urllib.request
 
 import numpy as np
@@ -44,6 +45,7 @@ def site(checkpoint, tmp_path_factory):
     ):
         while 'Running on' not in (folder / 'log').read_text():
             assert server.poll() is None, (folder / 'log').read_text()
+            time.sleep(0.1)
         yield f'http://127.0.0.1:{port}'
         server.terminate()
 
