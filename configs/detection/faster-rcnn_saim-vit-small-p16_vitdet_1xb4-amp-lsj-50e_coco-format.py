@@ -5,12 +5,7 @@ _base_ = [
 
 model = dict(
     type='FasterRCNN',
-    data_preprocessor=dict(
-        pad_mask=False,
-        batch_augments=[
-            dict(type='BatchFixedSizePad', size=(1024, 1024), pad_mask=False)
-        ],
-    ),
+    data_preprocessor=dict(pad_mask=False),
     roi_head=dict(mask_roi_extractor=None, mask_head=None),
 )
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers import ROOT, TINY, call, in_process, scalars, write_config
+from mmdet.testing import demo_mm_inputs
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
 from mmengine.registry import (
@@ -115,8 +116,21 @@ def test_detection_is_table_8(path):
     resize, crop = cfg.train_dataloader.dataset.pipeline[3:5]
     assert resize.scale == crop.crop_size == (1024, 1024)
     assert tuple(resize.ratio_range) == (0.1, 2.0)
-    (pad,) = cfg.model.data_preprocessor.batch_augments
-    assert pad['size'] == (1024, 1024)
+    # Where the image's patches are on the map, they are in testing, too.
+    (test,) = (
+        t for t in cfg.test_dataloader.dataset.pipeline if t.type == 'Resize'
+    )
+    assert test.scale == (1024, 1024)
+    assert cfg.model.data_preprocessor.pad_size_divisor == 1024
+    pad = mmdet.registry.MODELS.build(cfg.model.data_preprocessor)
+    for training in (True, False):
+        data = demo_mm_inputs(
+            2, [(3, 768, 1024), (3, 90, 60)], num_items=[2, 1], with_mask=True
+        )
+        batch = pad(data, training)
+        assert batch['inputs'].shape == (2, 3, 1024, 1024)
+        for sample in batch['data_samples'] if training else ():
+            assert sample.gt_instances.masks.masks.shape[1:] == (1024, 1024)
     warm_up, cosine = cfg.param_scheduler
     assert (warm_up.end, cosine.begin, cosine.end) == (0.25, 0.25, epochs)
     assert 'T_max' not in cosine  # the whole way, from begin to end
@@ -219,7 +233,7 @@ def test_forward_on_a_small_image(path):
             'model.backbone.img_size': 64,
             'model.backbone.init_cfg': None,
             'model.neck.in_channels': 24,
-            'model.data_preprocessor.batch_augments': None,
+            'model.data_preprocessor.pad_size_divisor': 32,
             # Of 512 and 1,000 boxes everything else takes longer.
             'model.train_cfg.rcnn.sampler.num': 32,
             'model.test_cfg.rpn.max_per_img': 100,
@@ -230,8 +244,6 @@ def test_forward_on_a_small_image(path):
         if path == LI2021
         else dict(window_size=3)
     )
-    from mmdet.testing import demo_mm_inputs
-
     model = build(cfg)
     data = demo_mm_inputs(
         2, [(3, 50, 91), (3, 70, 40)], num_items=[3, 0], with_mask=True
@@ -319,9 +331,9 @@ def test_own_data_with_two_processes(scenes, checkpoint, tmp_path):
     cfg.model.train_cfg.rpn_proposal.max_per_img = 50
     cfg.model.train_cfg.rcnn.sampler.num = 16
     cfg.model.test_cfg.rpn.max_per_img = 50
-    (pad,) = cfg.model.data_preprocessor.batch_augments
+    cfg.model.data_preprocessor.pad_size_divisor = 160
     resize, crop = cfg.train_dataloader.dataset.pipeline[3:5]
-    pad['size'] = resize.scale = crop.crop_size = (160, 160)
+    resize.scale = crop.crop_size = (160, 160)
     for loader in (cfg.val_dataloader, cfg.test_dataloader):
         loader.dataset.pipeline[1].scale = (160, 160)
     code, output = call(

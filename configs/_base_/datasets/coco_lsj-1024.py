@@ -23,7 +23,7 @@ train_pipeline = [
     dict(type='FilterAnnotations', min_gt_bbox_wh=(1e-2, 1e-2)),
     dict(type='PackDetInputs'),
 ]
-# The longer side to 1024, as in ViTDet.
+# The longer side to 1024, as in ViTDet; the model pads the other.
 test_pipeline = [
     dict(type='LoadImageFromFile'),
     dict(type='Resize', scale=image_size, keep_ratio=True),
@@ -49,7 +49,8 @@ train_dataloader = dict(
 val_dataloader = dict(dataset=dict(pipeline=test_pipeline))
 test_dataloader = val_dataloader
 
-# --tta: sizes and flips, boxes merged by NMS. mmdet merges no masks: with it
+# --tta: sizes that the model pads to 1024, and flips, boxes merged by NMS.
+# mmdet merges no masks: with it
 # --cfg-options model.roi_head.mask_head=None test_evaluator.metric=bbox
 tta_model = dict(
     type='DetTTAModel',
@@ -62,7 +63,7 @@ tta_pipeline = [
         transforms=[
             [
                 dict(type='Resize', scale=(s, s), keep_ratio=True)
-                for s in (768, 1024, 1280)
+                for s in (768, 896, 1024)
             ],
             [dict(type='RandomFlip', prob=p) for p in (1.0, 0.0)],
             [dict(type='LoadAnnotations', with_bbox=True)],

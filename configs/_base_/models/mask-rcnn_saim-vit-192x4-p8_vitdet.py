@@ -6,7 +6,7 @@ channels = 64
 extractor = dict(out_channels=channels, featmap_strides=[4, 8, 16])
 
 model = dict(
-    data_preprocessor=dict(pad_size_divisor=16, batch_augments=None),
+    data_preprocessor=dict(pad_size_divisor=16),
     backbone=dict(
         arch='saim-192x4',
         img_size=160,

@@ -6,12 +6,9 @@ _base_ = ['mmdet::_base_/models/mask-rcnn_r50_fpn.py']
 norm_cfg = dict(type='mmpretrain.LN2d', eps=1e-6)
 
 model = dict(
-    # Every batch of the same size.
-    data_preprocessor=dict(
-        batch_augments=[
-            dict(type='BatchFixedSizePad', size=(1024, 1024), pad_mask=True)
-        ]
-    ),
+    # Padded to 1024 x 1024, in training and after it: or the position
+    # embedding would be squeezed onto each image that is tested.
+    data_preprocessor=dict(pad_size_divisor=1024),
     backbone=dict(
         _delete_=True,
         type='SAIMViT',
