@@ -13,19 +13,18 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmpretrain.models import ClsDataPreprocessor
-from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch import Tensor, nn
 
 from .checkpoint.weights import load_backbone_weights
 from .datasets.images import EXTENSIONS, find_images, in_a_line
 from .datasets.pixels import RGB, PixelFormat, pixel_format, read_pixels
-from .evaluation.features import backbone_outputs
+from .evaluation.features import CenterCropResized, backbone_outputs
 from .evaluation.readouts import build_readout
 from .models.vit import SAIMViT
 from .models.vit_arguments import check_layer
 from .models.vit_outputs import layer_output
-from .utils.check import check_arg, check_choice
+from .utils.check import check_arg, check_choice, check_positive_int
 
 #: Name -> arguments of :class:`~saim_mm.SAIMViT`.
 MODELS = {
@@ -93,16 +92,16 @@ class Batch(NamedTuple):
 class FeatureExtractor:
     """Features of images: files, folders, PIL images, arrays, lists of them.
 
-    Images are resized by their shorter side, cropped in the middle and
-    normalised as in pre-training. A folder is searched with its sub-folders,
-    and what cannot be read in it is skipped; a file that is asked for by its
-    name must be readable.
+    Images of another size than the model's are resized to cover 256/224 of
+    it and cropped in the middle; all are normalised as in pre-training. A
+    folder is searched with its sub-folders, and what cannot be read in it is
+    skipped; a file that is asked for by its name must be readable.
 
     Args:
         model: A name of :func:`list_models`; the ``config.py`` of a training;
             or a backbone.
-        pretrained: As for :func:`get_model`. Defaults to None: the weights
-            that the model has.
+        pretrained: As for :func:`get_model`; needed with a config. Defaults
+            to None: the weights that the backbone has.
         pixels: What its images are. Defaults to None: what the config says,
             or else RGB.
         **kwargs: As for :func:`get_model`, with a name or a config.
@@ -134,8 +133,26 @@ class FeatureExtractor:
             cfg = Config.fromfile(model)
             pixels = pixels or pixel_format(cfg)
             options = {**cfg.model.backbone, 'init_cfg': None, **kwargs}
-            options.pop('type')
+            check_choice(
+                f'{model}: model.backbone.type',
+                options.pop('type'),
+                ['SAIMViT', 'SimMIMViT'],
+            )
+            check_arg(
+                pretrained is not None,
+                'pretrained',
+                None,
+                'a checkpoint, such as the last of that training: a config '
+                'has no weights',
+            )
             model = SAIMViT(**options)
+        elif isinstance(model, nn.Module):
+            check_arg(
+                not kwargs,
+                'model',
+                type(model).__name__,
+                f'a name or a config, so that {kwargs} can be set',
+            )
         if isinstance(model, str):
             model = get_model(model, pretrained, **kwargs)
         elif pretrained is not None:
@@ -153,11 +170,10 @@ class FeatureExtractor:
         self.preprocessor = ClsDataPreprocessor(**self.pixels.scaling)
         self.preprocessor.to(device)
         self.pipeline = Compose(
-            TRANSFORMS.build(transform)
-            for transform in (
-                *self.pixels.center_crop(*model.img_size),
+            [
+                CenterCropResized(model.img_size, self.pixels),
                 dict(type='PackInputs', meta_keys=()),
-            )
+            ]
         )
 
     @torch.no_grad()
@@ -239,6 +255,7 @@ class FeatureExtractor:
             ValueError: As above, but for a folder without readable images.
         """
         vit = self.model
+        check_positive_int('batch_size', batch_size)
         if readout is not None:
             readout = build_readout(readout, vit.num_extra_tokens)
             readout = readout.to(vit.pos_embed.device)

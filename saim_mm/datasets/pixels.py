@@ -85,15 +85,19 @@ class PixelFormat:
 
     def center_crop(self, height: int, width: int) -> list[dict[str, Any]]:
         """The transforms that cut the middle out, of nearly all."""
-        resize = dict(type='PixelsResizeEdge')
+        resize = dict(type='PixelsResizeEdge', interpolation='bicubic')
         if self.plain:
-            resize = dict(type='ResizeEdge', backend='pillow')
-        resize |= dict(
-            scale=round(max(height, width) * 256 / 224),
-            interpolation='bicubic',
-        )
-        size = height if height == width else (width, height)
-        return [resize, dict(type='CenterCrop', crop_size=size)]
+            resize.update(type='ResizeEdge', backend='pillow')
+        scale = [round(side * 256 / 224) for side in (height, width)]
+        if height == width:
+            return [
+                {**resize, 'scale': scale[0]},
+                dict(type='CenterCrop', crop_size=height),
+            ]
+        return [
+            dict(type='ResizeToCover', size=scale, resize=resize),
+            dict(type='CenterCrop', crop_size=(width, height)),
+        ]
 
     @property
     def scaling(self) -> dict[str, Any]:

@@ -220,6 +220,32 @@ class PixelsRandomResizedCrop(RandomResizedCrop):
 
 
 @TRANSFORMS.register_module()
+class ResizeToCover(BaseTransform):
+    """Resize an image, of whatever aspect, until it covers a size.
+
+    Args:
+        size: Height and width.
+        resize: The config of a ``ResizeEdge`` without ``scale`` and ``edge``.
+    """
+
+    def __init__(self, size: Sequence[int], resize: dict) -> None:
+        self.size = tuple(size)
+        self.sides = [
+            TRANSFORMS.build({**resize, 'edge': edge, 'scale': scale})
+            for edge, scale in zip(('height', 'width'), self.size)
+        ]
+
+    def transform(self, results: dict) -> dict:
+        """Resize ``results['img']``."""
+        height, width = results['img'].shape[:2]
+        by_width = self.size[1] * height > self.size[0] * width
+        return self.sides[by_width](results)
+
+    def __repr__(self) -> str:
+        return f'{type(self).__name__}(size={self.size})'
+
+
+@TRANSFORMS.register_module()
 class PixelsResizeEdge(ResizeEdge):
     """mmpretrain's, for any channels and depth."""
 

@@ -27,7 +27,8 @@ class COCOFormat(CocoDataset):
     Args:
         ann_file: Annotations in COCO's format, below ``data_root``.
         data_root: Root of ``ann_file`` and of ``data_prefix``.
-        metainfo: ``classes`` to use. Defaults to None, all.
+        metainfo: ``classes`` to use, in the file's order all the same, which
+            mmdet's evaluation goes by. Defaults to None, all.
         lazy_init: Whether to leave the file alone until :meth:`full_init`, as
             mmdet's inferencers do, which take the classes from the checkpoint.
         **kwargs: As for mmdet's :class:`~mmdet.datasets.CocoDataset`.

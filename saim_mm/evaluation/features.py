@@ -121,8 +121,8 @@ def frozen(model: nn.Module) -> Iterator[None]:
 class CenterCropResized:
     """A picture as the encoder sees it: nothing random.
 
-    One of the model's size stays as it is; another is resized by its shorter
-    side to 256/224 of that, and cropped in the middle.
+    One of the model's size stays as it is; another is resized to cover 256/224
+    of that, and cropped in the middle.
 
     Args:
         size: Height and width, of the model.

@@ -32,7 +32,7 @@ class SAIMDecoder(BaseModule):
             of the encoder's. Below 1, linear layers lead from the encoder's
             channels to D, one for the position embedding and one for what each
             block reads, and one leads back.
-        with_cp: As the backbone's.
+        with_cp: What the backbone's is there, for these blocks.
         init_cfg: MMEngine's initialisation config.
 
     Raises:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import torch
-from mmengine.registry import MODELS
 from torch import Tensor
 
 from ..utils.check import check_arg
@@ -58,31 +57,6 @@ class PredictionOrder:
         Noise is the paper's vector z, (B, L).
         """
         return cls(noise.argsort(dim=1))
-
-    @classmethod
-    def sample(
-        cls,
-        name: str,
-        batch_size: int,
-        grid: tuple[int, int],
-        device: torch.device,
-        segment_size: int = 1,
-    ) -> PredictionOrder:
-        """Sample an order for every image of a batch.
-
-        Args:
-            name: Of an order that looks at no image: 'stochastic', 'raster' or
-                another of :mod:`saim_mm.models.orders`.
-            grid: Rows and columns of patches.
-            device: Where the images are.
-            segment_size: Side, in patches, of the squares that are put in
-                order and predicted whole. Defaults to 1, single patches.
-
-        Raises:
-            ValueError: As :meth:`partition_grid`.
-        """
-        order = MODELS.build(dict(type=name))
-        return order.sample(batch_size, grid, device, segment_size)
 
     @staticmethod
     def partition_grid(grid: tuple[int, int], segment_size: int) -> Tensor:

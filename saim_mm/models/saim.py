@@ -292,5 +292,7 @@ def is_pretraining(cfg: dict) -> bool:
     Returns:
         Also False for models of toolboxes that are not loaded.
     """
-    model = MMPRETRAIN_MODELS.get(cfg['model']['type'])
+    model = cfg['model']['type']
+    if isinstance(model, str):
+        model = MMPRETRAIN_MODELS.get(model)
     return isinstance(model, type) and issubclass(model, SAIM)

@@ -14,7 +14,7 @@ from ..utils.check import check_arg
 from .order import PredictionOrder
 from .orders import Order
 from .semantic_order import SemanticOrder
-from .target import Target
+from .target import SmoothedPatchTarget, Target
 from .teachers import check_similarity, similarities_of
 
 
@@ -99,6 +99,15 @@ def check_fit(model: Any) -> None:
         f"None, 'random', or a share of the {segments} patches or segments of "
         'an image that is at least one of them and leaves one to predict',
     )
+    target = model.target_generator
+    check_arg(
+        not isinstance(target, SmoothedPatchTarget)
+        or target.out_channels(model.backbone, None) > 1
+        or not target.normalize,
+        'target_generator.normalize',
+        True,
+        'False for patches of one value: they have no variance',
+    )
     loss = getattr(model.head, 'loss_module', None)
     name = type(loss).__name__
     check_arg(
@@ -110,7 +119,7 @@ def check_fit(model: Any) -> None:
         "a loss with an argument mask if prefix='random', such as "
         "'PixelReconstructionLoss' or 'CosineSimilarityLoss'",
     )
-    target, own = model.target_generator, model.target_generator.loss['type']
+    own = target.loss['type']
     if loss is not None and name != own:
         print_log(
             f'model.head.loss is {name}, though that of a '
@@ -120,19 +129,21 @@ def check_fit(model: Any) -> None:
             logging.WARNING,
         )
     check_arg(
-        model.teacher is None or order.looks or model.target_generator.looks,
+        model.teacher is None or order.looks or target.looks,
         'teacher',
         type(model.teacher).__name__,
         f'None with order={type(order).__name__} and target_generator='
-        f'{type(model.target_generator).__name__}: neither looks through it '
+        f'{type(target).__name__}: neither looks through it '
         "(order='semantic' does, and target_generator=dict("
         "type='FeatureTarget'))",
     )
     if isinstance(order, SemanticOrder):
-        similarities = getattr(  # a moving average has the encoder's
-            model.teacher, 'similarities', similarities_of(model.backbone)
+        check_similarity(
+            order.similarity,
+            similarities_of(model.backbone)
+            if model.teacher is None
+            else model.teacher.similarities,
         )
-        check_similarity(order.similarity, similarities)
     check_arg(
         (model.segment_size == 1 and prefix is None)
         or not getattr(model.head, 'blocks', None),

@@ -6,6 +6,7 @@ import torch
 from mmengine.registry import MODELS
 from torch import Tensor, nn
 
+from ..utils.check import check_arg
 from .vit import SAIMViT
 
 
@@ -27,6 +28,13 @@ class SimMIMViT(SAIMViT):
 
     def __init__(self, **kwargs) -> None:
         super().__init__(**{'out_type': 'featmap', **kwargs})
+        check_arg(
+            self.with_cls_token and self.final_norm and self.whole_image,
+            'backbone',
+            kwargs,
+            'with_cls_token=True, final_norm=True, and without window_size '
+            'and use_rel_pos in pre-training',
+        )
         self.mask_token = nn.Parameter(torch.zeros(1, 1, self.embed_dims))
         self.pos_embed.requires_grad = False
 

@@ -154,6 +154,7 @@ class MovingAverageTeacher(nn.Module):
         ramp: float = 1 / 8,
     ) -> None:
         super().__init__()
+        self.similarities = similarities_of(student)
         for name, value in dict(
             momentum=momentum, end_momentum=end_momentum, ramp=ramp
         ).items():

@@ -65,8 +65,8 @@ class SAIMViT(VisionTransformer):
             'avg_featmap' (B, C) or 'raw' (B, L + 1, C).
         with_cls_token: Whether there is a class token. Pre-training needs one:
             it is all that the first patch is predicted from.
-        frozen_stages: How many blocks (and what is before them) are not
-            trained; -1: everything is.
+        frozen_stages: How many blocks, with what is before them, are not
+            trained; 0 or -1: everything is.
         interpolate_mode: How the position embedding is resized.
         with_cp: Whether the backward pass computes each block again rather
             than keep its activations: less memory, a quarter more time.
@@ -78,7 +78,7 @@ class SAIMViT(VisionTransformer):
         use_rel_pos: Whether every block learns a decomposed relative position
             bias, which starts at zero.
         min_match_ratio: Share of the backbone's weights that a checkpoint must
-            have; 0 to load whatever fits.
+            have; 0 to load those of the same names, however few.
         init_cfg: MMEngine's initialisation config. A checkpoint may be of any
             format of :mod:`saim_mm.checkpoint.formats`.
 

@@ -103,7 +103,7 @@ def check_state_dict(
             f'{"; and ".join(message)}: it is of another model or under other '
             f'names (for example {list(state_dict)[:2]}). '
             'tools/converters/convert.py renames those it knows; '
-            'backbone.min_match_ratio=0 loads whatever fits'
+            'backbone.min_match_ratio=0 loads those of the same names'
         )
     if message:
         print_log(
@@ -143,7 +143,9 @@ def fit_pos_embed(
 
     It is resized by ``interpolate_mode``, from a square grid of patches,
     and loses or gains that of the class token (zero). That of DeiT's
-    distillation token is dropped.
+    distillation token is dropped. (A checkpoint does not say of which grid it
+    is: as many positions as the model's are taken for its, and others for
+    those of a square.)
 
     Raises:
         ValueError: If it is not of a square grid, and of another size.

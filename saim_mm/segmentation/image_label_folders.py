@@ -31,7 +31,8 @@ class ImageLabelFolders(BaseSegDataset):
             sub-folders are searched too.
         metainfo: ``classes``, and perhaps ``palette``, a colour for each.
         void: Labels of the files that are void beside 255. Defaults to none.
-        img_suffix: How names of images end, if all of some kind are meant.
+        img_suffix: How names of images end, if all of some kind are meant;
+            those of label maps have ``seg_map_suffix`` ('.png') in its place.
         **kwargs: As for mmseg's
             :class:`~mmseg.datasets.BaseSegDataset`: ``ann_file`` lists the
             images to take, with their suffixes or without.
@@ -90,6 +91,12 @@ class ImageLabelFolders(BaseSegDataset):
         """
         folders = {}
         for key in ('img_path', 'seg_map_path'):
+            check_arg(
+                self.data_prefix.get(key) is not None,
+                f'dataset.data_prefix.{key}',
+                self.data_prefix.get(key),
+                'a folder',
+            )
             folders[key] = Path(self.data_prefix[key])
             if not folders[key].is_dir():
                 raise FileNotFoundError(
@@ -114,6 +121,8 @@ class ImageLabelFolders(BaseSegDataset):
         for path in images:
             name = path.relative_to(folders['img_path'])
             stem = name.with_suffix('').as_posix()
+            if self.img_suffix:  # '_sat.jpg': 1_sat.jpg has 1_mask.png
+                stem = name.as_posix().removesuffix(self.img_suffix)
             label = folders['seg_map_path'] / (stem + self.seg_map_suffix)
             if not label.is_file():
                 missing.append(label)
@@ -197,7 +206,7 @@ class LoadCheckedAnnotations(LoadAnnotations):
         if labels.ndim != 2:
             raise ValueError(
                 f'{path}: must have one channel, the number of the class, '
-                f'and has {labels.shape[2]}: a coloured map? Write the '
+                f'and is of {labels.shape}: a coloured map? Write the '
                 'classes as numbers'
             )
         size = tuple(results['ori_shape'][:2])
@@ -207,7 +216,13 @@ class LoadCheckedAnnotations(LoadAnnotations):
                 f'{results["img_path"]}, {size} (height, width), and has '
                 f'{labels.shape}'
             )
-        number = results['num_classes']
+        number = results.get('num_classes')
+        if number is None:
+            raise ValueError(
+                'LoadCheckedAnnotations: must be in the pipeline of an '
+                "ImageLabelFolders, whose classes it looks for; another's "
+                "is mmseg's LoadAnnotations"
+            )
         wrong = np.setdiff1d(labels, [*range(number), 255])
         if len(wrong):
             raise ValueError(

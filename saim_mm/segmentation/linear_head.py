@@ -16,16 +16,18 @@ class LinearSegHead(FCNHead):
     nothing but the classifier is trained.
 
     Args:
-        in_channels: Channels of each map. Other maps than the first have its
-            size after bilinear interpolation.
+        in_channels: Channels of each map, or of the only one. Other maps than
+            the first have its size after bilinear interpolation.
         num_classes: Number of classes.
         **kwargs: Other arguments of mmseg's ``BaseDecodeHead``, such as
             ``in_index`` (defaults to all maps, in turn) or ``loss_decode``.
     """
 
     def __init__(
-        self, in_channels: Sequence[int], num_classes: int, **kwargs
+        self, in_channels: int | Sequence[int], num_classes: int, **kwargs
     ) -> None:
+        if isinstance(in_channels, int):
+            in_channels = [in_channels]
         super().__init__(
             num_convs=0,
             concat_input=False,

@@ -134,6 +134,9 @@ def generate(
     check_arg(
         0 <= given <= number, 'given', given, f'0 to {number}, the patches'
     )
+    check_arg(
+        order.predicted == number, 'order.prefix', order.prefix, '0, none'
+    )
     if target.normalize:
         patch_mean, patch_std = target.statistics(
             patchify(target.blur(inputs), size)

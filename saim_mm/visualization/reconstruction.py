@@ -13,6 +13,7 @@ from ..datasets.pixels import RGB, PixelFormat
 from ..models.order import PredictionOrder
 from ..models.saim import SAIM
 from ..models.target import patchify, pixel_target, unpatchify
+from ..utils.check import check_arg
 from .figures import label_row, show
 
 
@@ -51,6 +52,10 @@ def reconstruct(
     target = pixel_target(model)
     inputs = normalize(model, images)
     order = order or model.sample_order(inputs)
+    number = order.indices.shape[1]
+    check_arg(
+        order.predicted == number, 'order.prefix', order.prefix, '0, none'
+    )
     patches = order.unsort(model.predict_patches(inputs, order))
     blurred = target.blur(inputs)
     if target.normalize:

@@ -8,6 +8,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import FOLDER
+from mmengine.config import Config
 from mmpretrain.registry import MODELS
 from PIL import Image
 
@@ -139,12 +141,53 @@ def test_what_the_extractor_refuses(pretrained, tmp_path):
         ((image.astype(float),), 'array of float64'),
         ((image, 'mean'), "out_type='mean': must be one of"),
         ((image, 'raw', 12), 'layer=12: must be one of the 12 blocks'),
+        ((image, 'raw', 1, 0), 'batch_size=0: must be a positive integer'),
     ):
         with pytest.raises(ValueError, match=message):
             extract(*arguments)
     (tmp_path / 'empty').mkdir()
     with pytest.raises(ValueError, match='at least one image'):
         extract(tmp_path / 'empty')
+
+
+def test_an_extractor_of_no_weights(tmp_path):
+    """Or of a model that it would not be of."""
+    cfg = Config.fromfile(FOLDER)
+    cfg.dump(tmp_path / 'config.py')
+    with pytest.raises(ValueError, match='pretrained=None: must be a checkp'):
+        saim_mm.FeatureExtractor(tmp_path / 'config.py')
+    cfg.model.backbone.type = 'VisionTransformer'
+    cfg.dump(tmp_path / 'config.py')
+    with pytest.raises(ValueError, match="type='VisionTransformer': must be"):
+        saim_mm.FeatureExtractor(tmp_path / 'config.py', 'x.pth')
+    vit = saim_mm.get_model(TINY)
+    with pytest.raises(ValueError, match="SAIMViT.*{'img_size': 48} can be"):
+        saim_mm.FeatureExtractor(vit, img_size=48)
+
+
+@pytest.mark.parametrize(
+    ('size', 'given'),
+    [
+        ((32, 64), (80, 160)),
+        ((64, 32), (300, 100)),
+        ((32, 32), (32, 32)),  # as it is
+    ],
+)
+def test_what_an_extractor_sees(pretrained, size, given):
+    """Nearly all of an image of the model's aspect; the middle of others."""
+    vit = saim_mm.get_model(TINY, pretrained[0], img_size=size)
+    extract = saim_mm.FeatureExtractor(vit)
+    y, x = np.mgrid[: given[0], : given[1]]
+    image = np.stack([y, x, x], -1) * 255 // max(given)
+    seen = extract.pipeline(dict(img=image.astype(np.uint8)))['inputs']
+    assert seen.shape[1:] == size
+    rows, columns = (
+        (seen[n].max() - seen[n].min()) / 255 * max(given) for n in (0, 1)
+    )
+    scale = min(g / s for g, s in zip(given, size))
+    share = 1 if size == given else 224 / 256
+    expected = [share * scale * s for s in size]
+    assert [rows, columns] == pytest.approx(expected, abs=0.06 * max(given))
 
 
 @pytest.fixture

@@ -83,6 +83,10 @@ def test_baseline_trains_and_its_weights_are_ours(
 
 
 def test_simmim_sees_nothing_of_masked_patches():
+    with pytest.raises(ValueError, match='without window_size and use_rel'):
+        saim_mm.SimMIMViT(
+            arch=TINY, img_size=32, patch_size=8, use_rel_pos=True
+        )
     model = saim_mm.SimMIMViT(arch=TINY, img_size=32, patch_size=8)
     model.init_weights()
     model.eval()

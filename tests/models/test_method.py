@@ -10,7 +10,7 @@ from mmpretrain.registry import MODELS
 
 from saim_mm import PredictionOrder
 from saim_mm.models.order import literal_masks
-from saim_mm.models.orders import StochasticOrder
+from saim_mm.models.orders import StochasticOrder, build_order
 
 ARCH = dict(embed_dims=32, num_layers=4, num_heads=4, feedforward_channels=64)
 
@@ -257,7 +257,7 @@ def test_no_leak_with_options(switch):
 
 
 def test_segments_are_squares_in_random_order():
-    order = PredictionOrder.sample('stochastic', 500, (4, 6), 'cpu', 2)
+    order = build_order('stochastic').sample(500, (4, 6), 'cpu', 2)
     assert (order.indices.sort(dim=1)[0] == torch.arange(24)).all()
     segments = order.indices.reshape(500, 6, 4)
     corner = segments[..., :1]
@@ -267,7 +267,7 @@ def test_segments_are_squares_in_random_order():
     assert (first[1] - 500 / 6).abs().max() < 40  # 4.8 deviations
     # Those of one patch are SAIM's orders, number by number.
     torch.manual_seed(0)
-    ones = PredictionOrder.sample('stochastic', 3, (4, 6), 'cpu', 1)
+    ones = build_order('stochastic').sample(3, (4, 6), 'cpu', 1)
     torch.manual_seed(0)
     noise = torch.rand(3, 24)
     assert torch.equal(ones.indices, noise.argsort(dim=1))
@@ -282,7 +282,7 @@ def test_segments_are_squares_in_random_order():
 @pytest.mark.parametrize('segment', [1, 2])
 def test_masks_say_what_plain_causal_does(segment):
     """In the order, both masks are (block-)causal, in raster order Eq. 3."""
-    order = PredictionOrder.sample('stochastic', 1, (4, 6), 'cpu', segment)
+    order = build_order('stochastic').sample(1, (4, 6), 'cpu', segment)
     content, query = (
         mask[0][order.indices[0]][:, order.indices[0]]
         for mask in literal_masks(order)

@@ -24,7 +24,7 @@ NAMES = [
 
 def steps(name, grid, **kwargs):
     """The step of each patch, rows of a grid."""
-    order = PredictionOrder.sample(name, 1, grid, 'cpu', **kwargs)
+    order = build_order(name).sample(1, grid, 'cpu', **kwargs)
     return order.indices[0].argsort().reshape(grid)
 
 
@@ -65,7 +65,7 @@ def test_center_out_comes_in_rings():
             if number < len(ends) - 1 and grid == (14, 14):
                 assert end == ends[number]
     first = {
-        PredictionOrder.sample('center_out', 1, (8, 8), 'cpu').indices[0, 0]
+        build_order('center_out').sample(1, (8, 8), 'cpu').indices[0, 0]
         for _ in range(50)
     }
     assert {i.item() for i in first} == {27, 28, 35, 36}
@@ -86,7 +86,7 @@ def test_every_order_is_a_permutation(name, grid):
     for size in (1, 2):
         if any(side % size for side in grid):
             continue
-        order = PredictionOrder.sample(name, 3, grid, 'cpu', size)
+        order = build_order(name).sample(3, grid, 'cpu', size)
         order.check(grid[0] * grid[1])
         assert order.segment_length == size**2
         segments = order.indices.reshape(3, -1, size**2)
@@ -119,12 +119,12 @@ def test_orders_do_not_depend_on_the_processes(name, monkeypatch):
 def test_a_random_prefix_is_uniform():
     model = saim(prefix='random')
     torch.manual_seed(0)
-    order = PredictionOrder.sample('raster', 6000, (2, 4), 'cpu')
+    order = build_order('raster').sample(6000, (2, 4), 'cpu')
     counts = model.sample_prefix(order).prefix.bincount(minlength=8)
     assert counts[0] == 0 and len(counts) == 8
     assert (counts[1:] - 6000 / 7).abs().max() < 140  # 5 deviations
     # Of squares of four patches, whole ones.
-    order = PredictionOrder.sample('raster', 99, (4, 4), 'cpu', 2)
+    order = build_order('raster').sample(99, (4, 4), 'cpu', 2)
     found = model.sample_prefix(order).prefix.unique().tolist()
     assert found == [4, 8, 12]
 

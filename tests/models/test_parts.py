@@ -9,32 +9,33 @@ from helpers import ARCH, saim
 from mmpretrain.models import VisionTransformer
 from mmpretrain.registry import MODELS
 
-from saim_mm import PredictionOrder, SAIMViT, SmoothedPatchTarget
+from saim_mm import SAIMViT, SmoothedPatchTarget
+from saim_mm.models.orders import build_order
 from saim_mm.models.target import patchify, unpatchify
 
 
 def test_stochastic_order_is_a_fresh_permutation():
     torch.manual_seed(0)
-    order = PredictionOrder.sample('stochastic', 2000, (2, 3), 'cpu')
+    order = build_order('stochastic').sample(2000, (2, 3), 'cpu')
     assert (order.indices.sort(dim=1)[0] == torch.arange(6)).all()
     # Every patch comes at every step equally often.
     for step in order.indices.T:
         counts = step.bincount(minlength=6)
         assert (counts - 2000 / 6).abs().max() < 80  # 4.8 deviations
     assert len({tuple(row) for row in order.indices.tolist()}) > 600
-    again = PredictionOrder.sample('stochastic', 2000, (2, 3), 'cpu')
+    again = build_order('stochastic').sample(2000, (2, 3), 'cpu')
     assert not (again.indices == order.indices).all()
 
 
 def test_order_sorts_and_unsorts():
-    order = PredictionOrder.sample('stochastic', 3, (2, 5), 'cpu')
+    order = build_order('stochastic').sample(3, (2, 5), 'cpu')
     tokens = torch.randn(3, 10, 4)
     steps = order.sort(tokens)
     for b in range(3):
         assert (steps[b] == tokens[b, order.indices[b]]).all()
     assert (order.unsort(steps) == tokens).all()
     assert order.sort(tokens[:1]).shape == (3, 10, 4)
-    raster = PredictionOrder.sample('raster', 3, (2, 5), 'cpu')
+    raster = build_order('raster').sample(3, (2, 5), 'cpu')
     assert (raster.sort(tokens) == tokens).all()
 
 
@@ -172,6 +173,10 @@ def test_frozen_stages_stay_frozen():
             ['head.predictor', 'transformer', 'mlp', 'segments'],
         ),
         (dict(target_generator__kernel_size=4), ['kernel_size', '4', 'odd']),
+        (
+            dict(backbone__patch_size=1, backbone__in_channels=1),
+            ['target_generator.normalize', 'True', 'one value'],
+        ),
         (dict(target_generator__sigma=0), ['sigma', '0', 'positive']),
         (dict(target_generator__sigma=-1.0), ['sigma', '-1', 'positive']),
         (dict(backbone__img_size=30), ['img_size', '30', 'patch_size=8']),

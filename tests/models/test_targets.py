@@ -12,7 +12,8 @@ from mmpretrain.models import ResNet, VisionTransformer
 from mmpretrain.models.selfsup.maskfeat import HOGGenerator
 from mmpretrain.registry import MODELS
 
-from saim_mm import HOGTarget, PredictionOrder, SAIMViT
+from saim_mm import HOGTarget, SAIMViT
+from saim_mm.models.orders import build_order
 from saim_mm.models.target import pixel_target
 from saim_mm.models.vit_outputs import layer_output
 from saim_mm.utils.flops import count_flops
@@ -214,7 +215,7 @@ def test_frozen_vit(vit):
     view = model.look(IMAGES)
     assert torch.equal(view.patches, tokens[:, 1:])
     assert torch.equal(view.cls_token, tokens[:, 0])
-    order = PredictionOrder.sample('raster', 2, (4, 4), 'cpu')
+    order = build_order('raster').sample(2, (4, 4), 'cpu')
     loss = model.loss(IMAGES, order=order)['loss']
     loss.backward()
     pred = model.predict_patches(IMAGES, order)

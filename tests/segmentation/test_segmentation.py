@@ -374,6 +374,20 @@ def test_label_maps_of_other_names(folders):
     assert len(dataset(folders, seg_map_suffix='_labels.png')) == 4
 
 
+def test_endings_in_place_of_others(folders):
+    """As some data sets have it: 0_sat.png, 0_mask.png."""
+    for folder, ending in (('images', 'sat'), ('annotations', 'mask')):
+        for path in (folders / folder / 'train').glob('*.png'):
+            path.rename(path.with_name(f'{path.stem}_{ending}.png'))
+    endings = dict(img_suffix='_sat.png', seg_map_suffix='_mask.png')
+    names = [Path(x['seg_map_path']).name for x in dataset(folders, **endings)]
+    assert names == ['0_mask.png', '2_mask.png']
+    with pytest.raises(ValueError, match="seg_map_path='?None'?: must be a"):
+        ImageLabelFolders(
+            str(folders), dict(img_path='images/train'), pipeline=[]
+        )
+
+
 def test_zero_is_void(folders):
     """As ADE20K has it; void is of the labels in the files."""
     before = [item['gt_seg_map'] for item in dataset(folders)]

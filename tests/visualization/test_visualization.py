@@ -20,6 +20,7 @@ from saim_mm import (
     SAIMViT,
 )
 from saim_mm.models.order import literal_masks
+from saim_mm.models.orders import build_order
 from saim_mm.models.target import patchify
 from saim_mm.visualization.attention import (
     attention_maps,
@@ -151,7 +152,7 @@ def test_bad_arguments(image):
         draw_attention(vit, image, [(32, 0)])
     with pytest.raises(ValueError, match='layer=4: must be one of the 4'):
         draw_attention(vit, image, [(0, 0)], layer=4)
-    order = PredictionOrder.sample('raster', 1, (4, 4), 'cpu')
+    order = build_order('raster').sample(1, (4, 4), 'cpu')
     with pytest.raises(ValueError, match=r'point=\(0, -1\): must be within'):
         draw_order(order, image, 8, (0, -1))
     with pytest.raises(ValueError, match='given=17: must be 0 to 16'):

@@ -58,7 +58,8 @@ class ClassOrderHook(Hook):
                     f'{there!r}, which it was in training: {len(found)} '
                     f'classes here and {len(trained)} there; list the same in '
                     'the same order, whichever says them: "categories" of the '
-                    'files, folders, metainfo.classes'
+                    'files (whose order mmdet keeps), folders, or '
+                    'metainfo.classes'
                 )
 
 
