@@ -13,6 +13,7 @@ import torch
 from mmengine.config import Config
 from mmengine.dataset import Compose, default_collate
 from mmpretrain.models import ClsDataPreprocessor
+from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 from torch import Tensor, nn
 
@@ -172,7 +173,7 @@ class FeatureExtractor:
         self.pipeline = Compose(
             [
                 CenterCropResized(model.img_size, self.pixels),
-                dict(type='PackInputs', meta_keys=()),
+                TRANSFORMS.build(dict(type='PackInputs', meta_keys=())),
             ]
         )
 

@@ -221,7 +221,7 @@ class PixelsRandomResizedCrop(RandomResizedCrop):
 
 @TRANSFORMS.register_module()
 class ResizeToCover(BaseTransform):
-    """Resize an image, of whatever aspect, until it covers a size.
+    """Resize an image, of whatever aspect, so that it covers a size.
 
     Args:
         size: Height and width.
