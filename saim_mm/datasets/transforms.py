@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from mmcv.transforms import BaseTransform
 from mmengine.registry import TRANSFORMS
 from mmpretrain.datasets import RandomResizedCrop, ResizeEdge
+from mmpretrain.registry import TRANSFORMS as MMPRETRAIN
 
 from ..utils.check import check_arg, check_choice, check_positive_int
 from .images import check_pixels, decode, jpeg_shape, read_file
@@ -231,7 +232,7 @@ class ResizeToCover(BaseTransform):
     def __init__(self, size: Sequence[int], resize: dict) -> None:
         self.size = tuple(size)
         self.sides = [
-            TRANSFORMS.build({**resize, 'edge': edge, 'scale': scale})
+            MMPRETRAIN.build({**resize, 'edge': edge, 'scale': scale})
             for edge, scale in zip(('height', 'width'), self.size)
         ]
 
