@@ -123,6 +123,22 @@ def test_timm(tmp_path, out_type, suffix, convert):
     assert_same(load_state_dict(back), model.state_dict())
 
 
+def test_timm_by_name(tmp_path, convert):
+    """As docs/checkpoints.md has it."""
+    timm = pytest.importorskip('timm')
+    model = saim_mm.get_model('saim_vit-tiny-p16')
+    save_state_dict(model.state_dict(), tmp_path / 'a.pth')
+    convert(tmp_path / 'a.pth', tmp_path / 'b.pth', 'timm')
+    theirs = timm.create_model(
+        'vit_tiny_patch16_224',
+        num_classes=0,
+        checkpoint_path=str(tmp_path / 'b.pth'),
+    ).eval()
+    inputs = torch.randn(1, 3, 224, 224)
+    with torch.no_grad():
+        torch.testing.assert_close(theirs(inputs), model(inputs)[0], **CLOSE)
+
+
 def assert_same(weights, reference):
     assert set(weights) == set(reference)
     for name, value in reference.items():

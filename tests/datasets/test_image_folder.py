@@ -207,6 +207,11 @@ def test_storage_that_fails_now_and_then(images, monkeypatch):
     monkeypatch.setattr(fileio, 'get', failing)
     assert read_file(path) == get(path)
     assert not errors and pauses == [1]
+    pauses.clear()
+    errors += [OSError(5, 'Input/output error')] * 2
+    with pytest.raises(OSError, match='Input/output'):
+        read_file(path)
+    assert not errors and pauses == [1]
     with pytest.raises(FileNotFoundError):
         read_file('gone.jpg')
     assert pauses == [1]

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers import bright_and_dark, call
+from helpers import bright_and_dark, call, scalars
 from mmengine.config import Config
 from mmengine.hooks import CheckpointHook
 from mmpretrain.registry import DATASETS
@@ -93,6 +93,25 @@ def test_both_halves_have_the_same_classes(classes):
         with pytest.raises(ValueError, match=r"same classes.*\['unseen'\]"):
             split_classes(root)
         shutil.rmtree(extra)
+
+
+def test_finetuning_validates_on_the_other_half(classes, tmp_path):
+    root = halves(classes, 'train', 'val')
+    for name in ('00', '01'):
+        (root / f'val/dark/{name}.png').unlink()
+    options = {
+        'train_dataloader.num_workers': 0,
+        'train_dataloader.persistent_workers': False,
+    }
+    out = tmp_path / 'run'
+    recipes.finetune(root, out, epochs=1, options=options)
+    val = Config.fromfile(out / 'config.py').val_dataloader.dataset
+    dataset = DATASETS.build({**val, '_scope_': 'mmpretrain'})
+    paths = [dataset.get_data_info(n)['img_path'] for n in range(len(dataset))]
+    assert len(paths) == 22
+    assert {Path(path).parents[1] for path in paths} == {root / 'val'}
+    tested = [x for x in scalars(out) if 'accuracy/top1' in x]
+    assert len(tested) == 1 and 0 <= tested[0]['accuracy/top1'] <= 100
 
 
 @pytest.mark.parametrize(
@@ -198,9 +217,7 @@ def test_ctrl_c_before_the_first_step_leaves_nothing(
     assert again == moved / last.name
 
 
-def test_ctrl_c_in_the_last_validation_is_heard(
-    classes, tmp_path, monkeypatch
-):
+def test_ctrl_c_after_the_last_step_is_heard(classes, tmp_path, monkeypatch):
     def interrupt(self, runner):
         signal.raise_signal(signal.SIGINT)
 
