@@ -27,6 +27,7 @@ from ..models.vit import SAIMViT
 from ..utils.check import check_arg, check_choice
 from .checks.device import cpu_has_bfloat16, gpu_has_bfloat16
 from .inputs import choose_pixels
+from .memory import images_at_a_time
 from .run import LISTS, checkpoint_of, run, training_of, write_list
 
 #: Short names of networks -> SAIMViT's.
@@ -160,7 +161,9 @@ def pretrain_config(
             type='Pretrained', checkpoint=checkpoint
         )
     loader = cfg.train_dataloader
-    loader.batch_size = batch
+    loader.batch_size = images_at_a_time(
+        batch, cfg.model.backbone, wrapper, decoder=True
+    )
     loader.drop_last = True
     loader.dataset.data_root = str(folder.path)
     crop, *others = loader.dataset.pipeline
@@ -173,12 +176,9 @@ def pretrain_config(
         crop.type = 'PixelsRandomResizedCrop'
         loader.dataset.pipeline = [pixels.loading, crop, *others]
     finish(cfg, out, epochs, rate, batch, wrapper, options)
-    batch = cfg.train_dataloader.batch_size  # options came last
     return cfg, (
         f'{folder}{pixels}; {machine}: {size} pixels in patches of {patch}, '
-        f'ViT {arch!r}, {cfg.train_cfg.max_epochs} epochs of '
-        f'{folder.number // max(1, batch)} steps of {batch} images, learning '
-        f'rate {cfg.optim_wrapper.optimizer.lr:.1e}'
+        f'ViT {arch!r}, {describe_steps(cfg, folder.number)}'
     )
 
 
@@ -299,7 +299,7 @@ def finetune_config(
     ):
         listed = Path(out).expanduser().resolve() / name
         write_list(listed, lines)
-        loader.batch_size = batch
+        loader.batch_size = images_at_a_time(batch, backbone, wrapper)
         loader.dataset = dict(
             **both,
             ann_file=str(listed),
@@ -315,12 +315,10 @@ def finetune_config(
     rate = 5e-4 * batch / 256 if size >= 224 else 1e-3 * batch / 64
     finish(cfg, out, epochs, rate, batch, wrapper, options)
     start = f'weights of {init}' if init else 'from scratch'
-    batch = max(1, cfg.train_dataloader.batch_size)  # options came last
     line = (
         f'{folder}{pixels}, {len(classes)} classes, {number} to train on and '
         f'{len(val)} to validate; {machine}: {start}, '
-        f'{cfg.train_cfg.max_epochs} epochs of {max(1, number // batch)} '
-        f'steps, learning rate {cfg.optim_wrapper.optimizer.lr:.1e}'
+        f'{describe_steps(cfg, number)}'
     )
     return cfg, '\n'.join([line, *found.skipped])
 
@@ -342,6 +340,10 @@ def finish(
     cfg.optim_wrapper.type = wrapper
     cfg.optim_wrapper.optimizer.lr = rate
     cfg.auto_scale_lr.base_batch_size = batch
+    options = dict(options or {})
+    at_a_time = cfg.train_dataloader.batch_size
+    if at_a_time < batch and 'train_dataloader.batch_size' not in options:
+        cfg.optim_wrapper.accumulative_counts = batch // at_a_time
     cfg.train_cfg.max_epochs = epochs
     warm_up = max(1, epochs // 10) if epochs > 1 else 0
     first, cosine = cfg.param_scheduler
@@ -353,7 +355,22 @@ def finish(
     cfg.default_hooks.logger.interval = 10
     cfg.work_dir = str(Path(out).expanduser().resolve())
     cfg.resume = True  # if there is something to go on from
-    cfg.merge_from_dict(dict(options or {}))
+    cfg.merge_from_dict(options)
+
+
+def describe_steps(cfg: Config, number: int) -> str:
+    """In words, how long and in which steps a config trains on images."""
+    batch = max(1, cfg.train_dataloader.batch_size)
+    counts = cfg.optim_wrapper.get('accumulative_counts', 1)
+    each = (
+        f' (as the memory of the GPU has it; weights change every {counts})'
+        * (counts > 1)
+    )
+    return (
+        f'{cfg.train_cfg.max_epochs} epochs of {max(1, number // batch)} '
+        f'steps of {batch} images{each}, learning rate '
+        f'{cfg.optim_wrapper.optimizer.lr:.1e}'
+    )
 
 
 def load(name: str) -> Config:

@@ -31,6 +31,8 @@ CONFIG = 'config.py'
 LISTS = ('train.txt', 'val.txt')
 #: Fields that no result depends on: another machine, a folder that was moved.
 MAY_DIFFER = re.compile(r'work_dir=|\w+_dataloader\.num_workers=')
+#: Those by which a step of the optimiser is cut to the memory of a GPU.
+PARTS = re.compile(r'\w+_dataloader\.batch_size=|.*\.accumulative_counts=')
 
 
 def config_of(folder: str | Path) -> Path | None:
@@ -202,10 +204,12 @@ def run(cfg: Config) -> Path:
     new = not path.is_file()
     if not new:
         before = Config.fromfile(path)
+        same_step = images_per_step(before) == images_per_step(cfg)
         changed = [
             field
             for field in differences(before.to_dict(), cfg.to_dict())
             if not MAY_DIFFER.match(field)
+            and not (same_step and PARTS.match(field))
         ]
         check_arg(
             not changed,
@@ -225,6 +229,12 @@ def run(cfg: Config) -> Path:
                 (out / name).unlink(missing_ok=True)
         raise
     return find_checkpoints(out)[0]
+
+
+def images_per_step(cfg: Config) -> int:
+    """Images between two steps of the optimiser."""
+    counts = cfg.optim_wrapper.get('accumulative_counts', 1)
+    return cfg.train_dataloader.batch_size * counts
 
 
 def train(cfg: Config) -> None:
