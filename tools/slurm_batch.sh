@@ -18,10 +18,13 @@ if [ $# -lt 2 ]; then
 fi
 # slurm runs a copy of this file; the job starts where sbatch was called.
 root=${SLURM_SUBMIT_DIR:-$PWD}
+# Another job may have MMEngine's default on the same node.
+export MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))}
 again=
 stop() {
     again=yes
-    scancel --signal=USR1 "$SLURM_JOB_ID.0" # every process of the step
+    # Every process of the step, if it has begun.
+    scancel --signal=USR1 "$SLURM_JOB_ID.0" || true
 }
 trap stop USR1 TERM
 

@@ -14,6 +14,9 @@ if [ $# -lt 4 ]; then
 fi
 gpus=${GPUS:-32}
 gpus_per_node=${GPUS_PER_NODE:-8}
+on_each=$((gpus < gpus_per_node ? gpus : gpus_per_node))
+# Another job may have MMEngine's default on the same node.
+export MASTER_PORT=${MASTER_PORT:-$((20000 + RANDOM % 10000))}
 root=$(cd "$(dirname "$0")/.." && pwd)
 
 # SRUN_ARGS is meant to be split into words.
@@ -21,9 +24,9 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 PYTHONPATH="$root:${PYTHONPATH:-}" \
     srun --partition="$1" \
     --job-name="$2" \
-    --gres=gpu:"$gpus_per_node" \
+    --gres=gpu:"$on_each" \
     --ntasks="$gpus" \
-    --ntasks-per-node="$((gpus < gpus_per_node ? gpus : gpus_per_node))" \
+    --ntasks-per-node="$on_each" \
     --cpus-per-task="${CPUS_PER_TASK:-8}" \
     --kill-on-bad-exit=1 \
     ${SRUN_ARGS:-} \

@@ -15,6 +15,7 @@ from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
+from mmengine.runner import BaseLoop, Runner
 from torch.utils.data import DataLoader
 
 from ..utils.dist import end_with_parent
@@ -72,6 +73,25 @@ def worker_init_fn(
     signal.signal(signal.SIGUSR1, signal.SIG_IGN)
     if init is not None:
         init(worker)
+
+
+@contextlib.contextmanager
+def ended_with_loop(runner: Runner) -> Iterator[None]:
+    """End loading processes when the loops of a runner do.
+
+    Else they end when the runner is garbage: it is a circle, in which Python
+    closes their queues first, and then waits ten seconds for each.
+    """
+    try:
+        yield
+    finally:
+        for name in ('_train_loop', '_val_loop', '_test_loop'):
+            loop = getattr(runner, name)
+            if isinstance(loop, BaseLoop):
+                loop.dataloader._iterator = None
+                if hasattr(loop, 'dataloader_iterator'):
+                    # Another training begins with the next batches.
+                    loop.dataloader_iterator._iterator = iter(())
 
 
 class LoadingProcessDied(RuntimeError):

@@ -28,6 +28,12 @@ def gpu_memory() -> int | None:
     return torch.cuda.get_device_properties(0).total_memory
 
 
+def cut(batch: int) -> int:
+    """A batch that has parts of many sizes, where a GPU may need some."""
+    few = batch < 16 or gpu_memory() is None
+    return batch if few else batch - batch % 16
+
+
 def images_at_a_time(
     batch: int, backbone: dict, wrapper: str, decoder: bool = False
 ) -> int:

@@ -27,7 +27,7 @@ from ..models.vit import SAIMViT
 from ..utils.check import check_arg, check_choice
 from .checks.device import cpu_has_bfloat16, gpu_has_bfloat16
 from .inputs import choose_pixels
-from .memory import images_at_a_time
+from .memory import cut, images_at_a_time
 from .run import LISTS, checkpoint_of, run, training_of, write_list
 
 #: Short names of networks -> SAIMViT's.
@@ -138,7 +138,7 @@ def pretrain_config(
     pixels = choose_pixels(folder, channels, out, checkpoint)
     gpu = get_device() == 'cuda'
     batch = 256 if gpu else 128 if folder.number >= 10_000 else 64
-    batch = min(batch, max(1, folder.number // 4))
+    batch = cut(min(batch, max(1, folder.number // 4)))
     if epochs is None:
         steps, least, most = (60_000, 100, 800) if gpu else (2000, 5, 400)
         epochs = round(steps * batch / folder.number)
@@ -254,7 +254,7 @@ def finetune_config(
     train = [train[index] for index in choose_fraction(train, fraction, seed)]
     number = len(train)
     size = backbone['img_size']
-    batch = min(64, max(1, number // 4))
+    batch = cut(min(64, max(1, number // 4)))
     if epochs is None:
         gpu = get_device() == 'cuda'
         epochs = 50 if gpu else min(max(round(2000 * batch / number), 5), 100)

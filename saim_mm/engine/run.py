@@ -264,10 +264,12 @@ def train(cfg: Config) -> None:
             raise
     except torch.OutOfMemoryError as error:
         batch = cfg.train_dataloader.batch_size
+        counts = 2 * images_per_step(cfg) // batch
         raise RuntimeError(
             f'train_dataloader.batch_size={batch}: must be smaller, for '
-            f'example {max(batch // 2, 1)} with auto_scale_lr.enable=True '
-            f'(both behind the command): {error}'
+            f'example train_dataloader.batch_size={batch // 2} '
+            f'optim_wrapper.accumulative_counts={counts} behind the command '
+            f'(or a smaller model, by --arch or --size): {error}'
         ) from error
     finally:
         hook.progress.stop()

@@ -21,7 +21,11 @@ from torch.utils.data import DataLoader
 from ..checkpoint.atomic import commit, remove, tmp_path, writing
 from ..checkpoint.heads import check_heads
 from ..checkpoint.sharded import REST, write_tensors
-from ..datasets.workers import explain_dead_processes, leave_signals_to_parent
+from ..datasets.workers import (
+    ended_with_loop,
+    explain_dead_processes,
+    leave_signals_to_parent,
+)
 from ..models.attention import attend_plainly_in_mmpretrain
 from ..models.layers import compile_blocks
 from ..models.saim import SAIM
@@ -141,8 +145,7 @@ class SAIMRunner(Runner):
         """Build the training loop.
 
         Raises:
-            ValueError: If its dataset or sampler does not fit it, or the
-                model.
+            ValueError: If its dataset or sampler does not fit, or the model.
             FileNotFoundError: If its list names files that are not there.
         """
         loop = super().build_train_loop(loop)
@@ -167,18 +170,19 @@ class SAIMRunner(Runner):
             explain_dead_processes(lambda: self.train_dataloader.dataset),
             explain_os_errors(self.work_dir),
             locked(self.work_dir, 'work_dir'),
+            ended_with_loop(self),
             signals_given_back(self.hooks),
         ):
             return super().train()
 
     def val(self) -> dict[str, float]:
         self._check_heads()
-        with explain_dead_processes():
+        with explain_dead_processes(), ended_with_loop(self):
             return super().val()
 
     def test(self) -> dict[str, float]:
         self._check_heads()
-        with explain_dead_processes():
+        with explain_dead_processes(), ended_with_loop(self):
             return super().test()
 
     def _check_heads(self) -> None:

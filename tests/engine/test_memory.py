@@ -105,3 +105,14 @@ def test_another_gpu_goes_on(tmp_path, monkeypatch):
     last = recipes.pretrain(folder, tmp_path / 'run', **arguments)
     assert last.name == 'epoch_2.pth'
     assert load_from_local(last)['meta']['iter'] == 8
+
+
+def test_few_images_have_parts(gpu, many, tmp_path):
+    """A quarter of 604 is 151, of which there are no parts but 1."""
+    gpu(8 * GIB)
+    names = [f'{number}.jpg' for number in range(604)]
+    cfg, _ = recipes.pretrain_config(
+        many, tmp_path / 'out', arch='base', images=names
+    )
+    assert cfg.train_dataloader.batch_size == 18
+    assert cfg.optim_wrapper.accumulative_counts == 8

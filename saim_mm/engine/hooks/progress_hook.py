@@ -151,10 +151,10 @@ class AdvancedIterator:
     """
 
     def __init__(self, loader: DataLoader, skip: int) -> None:
-        self.batches = chain(repeat(None, skip), loader)
+        self._iterator = chain(repeat(None, skip), loader)
 
     def __next__(self) -> Any:
-        return next(self.batches)
+        return next(self._iterator)
 
     def skip_iter(self, num_iters: int) -> None:
         for _ in range(num_iters):
