@@ -1,6 +1,7 @@
 """Broken files, dying processes and storage that stalls."""
 
 import faulthandler
+import multiprocessing
 import os
 import re
 import signal
@@ -192,6 +193,15 @@ def test_an_error_in_a_process_is_no_death(images, tmp_path):
     _, error = die(images, tmp_path, 'an error')
     assert not isinstance(error, LoadingProcessDied)
     assert 'of a transform' in str(error)
+
+
+@pytest.mark.parametrize('length', [dict(epochs=2), dict(iters=3)])
+def test_processes_end_with_their_training(images, tmp_path, length):
+    """Not when what trained is garbage: in a circle they never do."""
+    before = set(multiprocessing.active_children())
+    runner = train(config(images, tmp_path, workers=2, **length))
+    assert set(multiprocessing.active_children()) <= before
+    assert runner.train_dataloader.num_workers == 2
 
 
 def test_storage_that_fails_now_and_then(images, monkeypatch):
