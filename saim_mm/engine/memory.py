@@ -55,7 +55,8 @@ def images_at_a_time(
     width, blocks = arch['embed_dims'], arch['num_layers'] * (1 + decoder)
     weights = 2 * width * (2 * width + arch['feedforward_channels']) * blocks
     sides = to_2tuple(backbone['img_size'])
-    tokens = math.prod(side // backbone['patch_size'] for side in sides)
+    patch = backbone.get('patch_size', 16)  # as SAIMViT's
+    tokens = math.prod(side // patch for side in sides)
     image = (
         (BYTES if wrapper == 'OptimWrapper' else MIXED)
         * blocks
