@@ -364,6 +364,12 @@ def in_two(function, folder, *args):
     )
 
 
+def trains(rank, folder, cfg):
+    """For :func:`in_two`: train, with the config's own hooks."""
+    cfg.launcher = 'pytorch'
+    train(cfg, hooks=cfg.get('custom_hooks', ()))
+
+
 def _begin(rank, function, folder, *args):
     torch.set_num_threads(1)  # OpenMP's others are not in a forked process
     os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE='2')

@@ -14,6 +14,7 @@ from helpers import (
     start,
     start_two,
     train,
+    trains,
     weights,
     write,
 )
@@ -32,11 +33,6 @@ def assert_close(first, second):
         torch.testing.assert_close(
             second[name], value, rtol=1e-4, atol=1e-6, msg=name
         )
-
-
-def trains(rank, folder, cfg):
-    cfg.launcher = 'pytorch'
-    train(cfg)
 
 
 @pytest.mark.parametrize(

@@ -14,17 +14,13 @@ from helpers import (
     kill_all,
     start_two,
     train,
+    trains,
     weights,
     write,
 )
 
 from saim_mm.checkpoint.loader import load_from_local
 from saim_mm.engine.resume import find_checkpoints
-
-
-def trains(rank, folder, cfg):
-    cfg.launcher = 'pytorch'
-    train(cfg)
 
 
 def test_two_are_one(forty_images, tmp_path):

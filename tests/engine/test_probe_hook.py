@@ -15,6 +15,7 @@ from helpers import (
     mae,
     scalars,
     train,
+    trains,
     weights,
 )
 from mmengine.hooks import Hook
@@ -179,11 +180,6 @@ def test_other_methods(photos, classes, tmp_path):
     expected = measured(runner.cfg, tmp_path / 'iter_1.pth', classes, k=5)
     for key in KEYS:
         assert line[key] == pytest.approx(expected[key], rel=1e-4)
-
-
-def trains(rank, folder, cfg):
-    cfg.launcher = 'pytorch'
-    train(cfg, hooks=cfg.get('custom_hooks', ()))
 
 
 @pytest.mark.parametrize(

@@ -203,17 +203,23 @@ def test_which_images_are_alike(door, classes, tmp_path):
 def test_nothing_of_ours_on_standard_output(door, classes, tmp_path):
     """A pipe gets the table, and no log."""
     folder, _ = door
-    words = ('predict', folder / 'classifier', classes / 'dark/00.png')
-    done = subprocess.run(
-        [*map(str, (*SAIM, *words))],
-        cwd=tmp_path,
-        env={**os.environ, 'PYTHONPATH': str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = done.stdout.splitlines()
-    assert lines[0] == 'file,class,score' and len(lines) == 2
+    for words in (
+        ('embed', classes, '--init', folder / 'run', '--out', 'f.csv'),
+        ('predict', folder / 'classifier', classes / 'dark/00.png'),
+    ):
+        done = subprocess.run(
+            [*map(str, (*SAIM, *words))],
+            cwd=tmp_path,
+            env={**os.environ, 'PYTHONPATH': str(ROOT)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        lines = done.stdout.splitlines()
+        if words[0] == 'embed':
+            assert not lines
+        else:
+            assert lines[0] == 'file,class,score' and len(lines) == 2
 
 
 @pytest.mark.parametrize(
