@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, TiffImagePlugin
 
 from ..utils.dependency import require
-from .images import check_pixels, check_regular, jpeg_shape, read_file
+from .images import ALONE, check_pixels, check_regular, jpeg_shape, read_file
 
 TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 PNG = b'\x89PNG\r\n\x1a\n'
@@ -83,7 +83,7 @@ def read_kind(path: str | Path) -> Kind:
         if tags and tags.alpha and tags.bits == 8:
             return Kind(tags.height, tags.width, 3, alpha=True)
         return decode_any(content)[1]
-    with warnings.catch_warnings():
+    with ALONE, warnings.catch_warnings():
         warnings.simplefilter('ignore')  # of Pillow, on large ones
         with Image.open(path) as image:
             width, height = image.size
@@ -180,7 +180,7 @@ class TiffTags:
                 header += stream.read(8)
             tags = TiffImagePlugin.ImageFileDirectory_v2(header)
             stream.seek(tags.next)
-            with warnings.catch_warnings():
+            with ALONE, warnings.catch_warnings():
                 warnings.simplefilter('ignore')  # of damage
                 tags.load(stream)
             samples = int(tags.get(SAMPLES, 1))

@@ -14,7 +14,7 @@ import numpy as np
 
 from ..utils.check import check_arg, check_share
 from .decoding import Kind, decode_any, read_kind
-from .images import EXTENSIONS, find_images, in_a_line, read_file
+from .images import EXTENSIONS, find_images, in_a_line, left_out, read_file
 
 #: Line breaks, and what is not UTF-8.
 UNLISTABLE = '[\n\r\ud800-\udfff]'
@@ -27,6 +27,7 @@ class Folder:
     Attributes:
         files: All that are named as images.
         kinds: Some of those that can be read, and what they are.
+        others: As :func:`~saim_mm.datasets.images.left_out` says it.
     """
 
     path: Path
@@ -35,11 +36,13 @@ class Folder:
     width: int
     files: list[Path]
     kinds: list[tuple[Path, Kind]]
+    others: str
 
     def __str__(self) -> str:
+        others = f' ({self.others})' if self.others else ''
         return (
             f'{self.number:,} images of about {self.width} x {self.height} '
-            'pixels'
+            f'pixels{others}'
         )
 
 
@@ -60,7 +63,8 @@ def look_at(folder: str | Path) -> Folder:
             f'data={str(folder)!r}: no such folder; give a folder of images'
         )
     images = find_images(path)
-    kinds, reason = [], ''
+    others = left_out(path)
+    kinds, reason = [], f' ({others})' if others else ''
     for image in images[:: max(1, len(images) // 100)]:
         try:
             kinds.append((image, read_kind(image)))
@@ -79,7 +83,7 @@ def look_at(folder: str | Path) -> Folder:
         sorted(side)[len(side) // 2]
         for side in zip(*((kind.width, kind.height) for _, kind in kinds))
     )
-    return Folder(path, len(images), height, width, images, kinds)
+    return Folder(path, len(images), height, width, images, kinds, others)
 
 
 @dataclass

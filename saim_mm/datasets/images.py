@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import io
 import os
+import threading
 import time
+import warnings
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
@@ -17,6 +20,8 @@ from PIL import Image, UnidentifiedImageError
 EXTENSIONS = (
     '.jpg',
     '.jpeg',
+    '.jpe',
+    '.jfif',
     '.png',
     '.bmp',
     '.tif',
@@ -25,7 +30,33 @@ EXTENSIONS = (
     '.ppm',
     '.pgm',
 )
+#: Of images that are not read.
+OTHERS = (
+    '.heic',
+    '.heif',
+    '.avif',
+    '.gif',
+    '.jxl',
+    '.jp2',
+    '.psd',
+    '.svg',
+    '.dng',
+    '.cr2',
+    '.cr3',
+    '.nef',
+    '.arw',
+    '.orf',
+    '.raf',
+    '.rw2',
+)
 
+#: What changes settings of the process for a moment: one thread at a time.
+ALONE = threading.RLock()
+os.register_at_fork(
+    before=ALONE.acquire,
+    after_in_parent=ALONE.release,
+    after_in_child=ALONE.release,
+)
 
 #: Of ImageNet, RGB, 0 to 255: what every config normalises with.
 MEAN = (123.675, 116.28, 103.53)
@@ -37,6 +68,7 @@ def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[str]:
 
     Links to folders are followed, but into one that they lie in; what is
     neither folder nor file (a pipe, a link to itself) is for who reads it.
+    A sub-folder that may not be read (lost+found) is named in a warning.
 
     Args:
         above: The real paths of those that it lies in.
@@ -47,7 +79,14 @@ def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in above:
         return
-    with os.scandir(folder) as entries:
+    try:
+        entries = os.scandir(folder)
+    except PermissionError as error:
+        if not above:
+            raise
+        warnings.warn(f'left out: {error}', stacklevel=2)
+        return
+    with entries:
         for entry in entries:
             if entry.name.startswith('.'):
                 continue
@@ -65,6 +104,14 @@ def find_images(folder: Path) -> list[Path]:
     """The images in a folder and its sub-folders, by their names, sorted."""
     paths = map(Path, walk(folder))
     return sorted(path for path in paths if path.suffix.lower() in EXTENSIONS)
+
+
+def left_out(folder: Path) -> str:
+    """The images of kinds that are not read, as words; '' if none is there."""
+    suffixes = (Path(path).suffix.lower() for path in walk(folder))
+    found = Counter(suffix for suffix in suffixes if suffix in OTHERS)
+    kinds = ', '.join(f'{n:,} {suffix}' for suffix, n in sorted(found.items()))
+    return f'{kinds} left out: convert them to .jpg or .png' if found else ''
 
 
 def in_a_line(text: str) -> str:
@@ -153,11 +200,12 @@ def read_header(stream: BinaryIO) -> Image.Image:
 
     Pillow has a limit of its own, two thirds of ``MAX_PIXELS``.
     """
-    limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-    try:
-        return Image.open(stream)
-    finally:
-        Image.MAX_IMAGE_PIXELS = limit
+    with ALONE:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(stream)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def jpeg_shape(content: bytes) -> tuple[int, int] | None:

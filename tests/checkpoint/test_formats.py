@@ -1,5 +1,6 @@
 """Weights for others and from others: the same outputs, and back exactly."""
 
+import json
 import runpy
 import sys
 from pathlib import Path
@@ -121,6 +122,27 @@ def test_timm(tmp_path, out_type, suffix, convert):
     back = tmp_path / f'c.{suffix}'
     convert(target, back, 'mmpretrain')
     assert_same(load_state_dict(back), model.state_dict())
+
+
+def test_nothing_of_the_user_is_overwritten(tmp_path, convert):
+    """Neither the source, nor what describes another model."""
+    source = tmp_path / 'a.safetensors'
+    save_state_dict(classifier().state_dict(), source)
+    before = source.read_bytes()
+    (tmp_path / 'link').symlink_to(tmp_path)
+    for target in (source, tmp_path / 'link' / source.name):
+        assert 'another file' in convert(source, target, 'timm', fails=True)
+    assert source.read_bytes() == before
+    target = tmp_path / 'model.safetensors'
+    config = tmp_path / 'config.json'
+    config.write_text('{}')
+    words = convert(source, target, 'huggingface', fails=True)
+    assert f'{config} is of another model' in words
+    assert config.read_text() == '{}' and not target.exists()
+    config.unlink()
+    for _ in range(2):  # its own files may be written again
+        convert(source, target, 'huggingface', '--num-heads', '4')
+    assert json.loads(config.read_text())['num_attention_heads'] == 4
 
 
 def test_timm_by_name(tmp_path, convert):

@@ -13,7 +13,8 @@ The format of SOURCE is found by its names. FORMAT is one of
     huggingface  ViTForImageClassification of transformers, or ViTModel if
                  there is no classifier, which look for
                  FOLDER/model.safetensors; config.json and
-                 preprocessor_config.json are written beside it
+                 preprocessor_config.json are written beside it, if
+                 none of another model is there
 
 SOURCE and TARGET are PyTorch checkpoints or .safetensors files; SOURCE may be
 saim_mm://NAME, of the model zoo, or a folder, as training with fsdp saves it.
@@ -109,6 +110,11 @@ def main():
         '--half', action='store_true', help='float16, half the size'
     )
     args = parser.parse_args()
+    if args.target.resolve() == Path(args.source).resolve():
+        parser.error(
+            f'TARGET={args.target}: must be another file than SOURCE: what '
+            'FORMAT has no place for would be lost'
+        )
 
     try:
         weights = load_state_dict(args.source)
@@ -121,17 +127,28 @@ def main():
         parser.error(str(error))
     if args.half:
         weights = {name: value.half() for name, value in weights.items()}
-    save_state_dict(weights, args.target, KEY.get(args.to))
+    files = {}
     if args.to == 'huggingface':
         config = huggingface_config(weights, args.num_heads)
-        files = dict(config=config)
+        files['config'] = config
         if config['num_channels'] == 3:
             files['preprocessor_config'] = huggingface_preprocessor(
                 config['image_size']
             )
-        for name, content in files.items():
-            path = args.target.with_name(f'{name}.json')
-            path.write_text(json.dumps(content, indent=2) + '\n')
+    texts = {
+        args.target.with_name(f'{name}.json'): json.dumps(content, indent=2)
+        + '\n'
+        for name, content in files.items()
+    }
+    for path, text in texts.items():
+        if path.is_file() and path.read_text() != text:
+            parser.error(
+                f'TARGET={args.target}: must be in another folder, or an '
+                f'empty one: {path} is of another model'
+            )
+    save_state_dict(weights, args.target, KEY.get(args.to))
+    for path, text in texts.items():
+        path.write_text(text)
     print(
         f'{format} -> {args.to}: wrote {len(weights)} weights, {args.target}'
     )
