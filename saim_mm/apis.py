@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,7 +20,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from .checkpoint.weights import load_backbone_weights
-from .datasets.images import EXTENSIONS, find_images, in_a_line
+from .datasets.images import EXTENSIONS, find_images, in_a_line, left_out
 from .datasets.pixels import RGB, PixelFormat, pixel_format, read_pixels
 from .evaluation.features import CenterCropResized, backbone_outputs
 from .evaluation.readouts import build_readout
@@ -270,20 +272,30 @@ class FeatureExtractor:
                 'token',
             )
             check_layer(vit, layer)
+
+        def read(image: Any) -> dict | ValueError:
+            try:
+                pixels = read_pixels(image, self.pixels)
+            except ValueError as error:
+                return error
+            return self.pipeline(dict(img=pixels))
+
         images = iter(images)
         while some := list(islice(images, batch_size)):
             names, skipped, batch = [], [], []
-            for name, image, in_folder in some:
-                try:
-                    pixels = read_pixels(image, self.pixels)
-                except ValueError as error:
-                    skip = skip_unreadable
-                    if not (in_folder if skip is None else skip):
-                        raise
-                    skipped.append((name, str(error)))
-                else:
-                    batch.append(self.pipeline(dict(img=pixels)))
+            given = [image for _, image, _ in some]
+            # One PIL image may stand in a list twice; files are read apart.
+            files = all(isinstance(image, (str, Path)) for image in given)
+            with ThreadPoolExecutor(os.cpu_count() if files else 1) as pool:
+                found = list(pool.map(read, given))
+            for (name, _, in_folder), item in zip(some, found):
+                if not isinstance(item, ValueError):
+                    batch.append(item)
                     names.append(name)
+                elif in_folder if skip_unreadable is None else skip_unreadable:
+                    skipped.append((name, str(item)))
+                else:
+                    raise item
             features = None
             if batch:
                 features = self._features(batch, out_type, layer, readout)
@@ -333,9 +345,12 @@ def list_images(inputs: Any) -> list[tuple[str, Any, bool]]:
             continue
         found = find_images(Path(item))
         if not found:
+            others = left_out(Path(item))
+            others = others and f'; {others}'
             raise ValueError(
                 f'inputs={str(item)!r}: the folder must hold at least one '
                 f'image, with a name that ends in one of {sorted(EXTENSIONS)}'
+                + others
             )
         images += [(str(path), path, True) for path in found]
     check_arg(len(images) > 0, 'inputs', inputs, 'at least one image')

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from mmengine.device import get_device
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -20,8 +21,8 @@ from ..visualization.predictions import draw_columns
 from ..visualization.tsne import check_enough, draw_sheet
 from .embed import write_csv
 
-#: Images at a time that are compared with all.
-ROWS = 1024
+#: Pairs of images that are compared at a time.
+PAIRS = 2**26
 #: Rows of the picture of neighbours, and pixels of an image's side in it.
 SHOWN, SIDE = 10, 128
 #: Pixels of the side of a thumbnail by which duplicates are found.
@@ -91,10 +92,13 @@ def similarities(features: Tensor) -> Iterator[tuple[int, Tensor]]:
         features: As :func:`directions` gives them, (N, C).
 
     Yields:
-        The first row, and (rows, N); of an image with itself -inf.
+        The first row, and (rows, N), on the GPU if there is one; of an image
+        with itself -inf.
     """
-    for start in range(0, len(features), ROWS):
-        found = features[start : start + ROWS] @ features.T
+    features = features.to(get_device())
+    number = max(1, PAIRS // len(features))
+    for start in range(0, len(features), number):
+        found = features[start : start + number] @ features.T
         found.diagonal(start).fill_(-torch.inf)
         yield start, found
 
@@ -128,7 +132,7 @@ def nearest(features: Tensor, number: int) -> tuple[Tensor, Tensor]:
         rows.topk(number) for _, rows in similarities(directions(features))
     ]
     values, indices = zip(*found)
-    return torch.cat(values), torch.cat(indices)
+    return torch.cat(values).cpu(), torch.cat(indices).cpu()
 
 
 def same(vectors: Tensor, threshold: float) -> list[list[int]]:
@@ -147,7 +151,7 @@ def same(vectors: Tensor, threshold: float) -> list[list[int]]:
     for start, rows in similarities(vectors):
         alike = rows >= threshold
         for row in alike.any(dim=1).nonzero().flatten().tolist():
-            groups = group[alike[row]]
+            groups = group[alike[row].cpu()]
             mine = group[start + row]
             if (groups != mine).any():
                 groups = torch.cat([groups, mine[None]])

@@ -298,7 +298,7 @@ def test_neighbours_are_the_literal_ones(monkeypatch):
     torch.manual_seed(0)
     x = torch.randn(50, 8)
     x[[7, 30]] = x[3].clone()
-    monkeypatch.setattr(similarity, 'ROWS', 7)
+    monkeypatch.setattr(similarity, 'PAIRS', 7 * 50)
     d = x.double() - x.double().mean(dim=0)
     d = d / d.norm(dim=1, keepdim=True)
     cosine = d @ d.T
@@ -322,7 +322,7 @@ def test_how_often_the_nearest_is_of_the_same_folder():
 
 def test_duplicates_are_the_literal_ones(monkeypatch):
     """Components of the graph of correlations, by another's code."""
-    monkeypatch.setattr(similarity, 'ROWS', 7)
+    monkeypatch.setattr(similarity, 'PAIRS', 7 * 60)
     torch.manual_seed(0)
     x = torch.rand(60, 3, 4, 4)
     for number in range(60):  # chains: like the one before, more or less
