@@ -22,10 +22,24 @@ PACKAGES = dict(
     mmdet='saim_mm.detection',
     mmseg='saim_mm.segmentation',
 )
+#: Options of their train.py and test.py that a value follows.
+VALUED = (
+    '--work-dir',
+    '--launcher',
+    '--local_rank',
+    '--local-rank',
+    '--out',
+    '--out-item',
+    '--show-dir',
+    '--interval',
+    '--wait-time',
+)
 
 
 def read_arguments(arguments):
     """Read a config, with what --cfg-options change.
+
+    Ends this process if an option does not fit the config.
 
     Returns:
         tuple[Config | None, str | None, dict]: The config, None if there is no
@@ -35,12 +49,21 @@ def read_arguments(arguments):
     parser.add_argument('config', nargs='?')
     parser.add_argument('checkpoint', nargs='?')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
+    parser.add_argument('--resume', nargs='?')
+    for option in VALUED:
+        parser.add_argument(option)
     args, _ = parser.parse_known_args(arguments)
     options = args.cfg_options or {}
     cfg = None
     if args.config and Path(args.config).is_file():
         cfg = Config.fromfile(args.config)
-        cfg.merge_from_dict(options)
+        from saim_mm.engine.checks.options import merge_options
+        from saim_mm.utils.check import ConfigError, end_with
+
+        try:
+            merge_options(cfg, options)
+        except ConfigError as error:
+            end_with(error)
     return cfg, args.checkpoint, options
 
 

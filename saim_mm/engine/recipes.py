@@ -6,7 +6,6 @@ the numbers filled in, written to ``OUT/config.py``.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,9 +25,17 @@ from ..datasets.pixels import RGB, PixelFormat
 from ..models.vit import SAIMViT
 from ..utils.check import check_arg, check_choice
 from .checks.device import cpu_has_bfloat16, gpu_has_bfloat16
+from .finish import describe_steps, finish
 from .inputs import choose_pixels
 from .memory import cut, images_at_a_time
-from .run import LISTS, checkpoint_of, run, training_of, write_list
+from .run import (
+    LISTS,
+    checkpoint_of,
+    config_of,
+    run,
+    training_of,
+    write_list,
+)
 
 #: Short names of networks -> SAIMViT's.
 ARCHS = {
@@ -43,8 +50,11 @@ PRETRAIN = 'pretrain/saim_vit-small-p16_1xb128-amp-coslr-200e_folder.py'
 FINETUNE = 'classification/vit-small-p16_1xb64-amp-coslr-50e_folder.py'
 
 
-def precision() -> tuple[str, str]:
-    """The optimiser wrapper for this machine, and why."""
+def precision(options: Mapping[str, Any] | None) -> tuple[str, str]:
+    """The optimiser wrapper of the options or for this machine, and why."""
+    given = (options or {}).get('optim_wrapper.type')
+    if given is not None:
+        return given, f'{get_device()}, {given}'
     if get_device() == 'cuda':
         if gpu_has_bfloat16():
             return 'BFloat16OptimWrapper', 'GPU, bfloat16'
@@ -93,6 +103,24 @@ def choose_network(
     return arch, size, patch
 
 
+def network_of(
+    checkpoint: str, arch: str | None, size: int | None, patch: int | None
+) -> tuple[str | None, int | None, int | None]:
+    """What is not given of the three, from the training of a checkpoint."""
+    config = config_of(Path(checkpoint).parent)
+    if config is None:
+        return arch, size, patch
+    backbone = Config.fromfile(config).model.backbone
+    name = next(
+        (k for k, v in ARCHS.items() if v == backbone.get('arch')), None
+    )
+    return (
+        arch or name,
+        size or backbone.get('img_size'),
+        patch or backbone.get('patch_size'),
+    )
+
+
 def pretrain_config(
     data: str | Path,
     out: str | Path,
@@ -110,11 +138,14 @@ def pretrain_config(
     Args:
         data: A folder of images.
         out: The folder of the training.
-        arch: One of :data:`ARCHS`. By default 'mini' or '192x4' on a CPU,
-            and by the number of images on a GPU.
+        arch: One of :data:`ARCHS`. By default that of the training that
+            ``init`` is of; or 'mini' or '192x4' on a CPU, and by the number
+            of images on a GPU.
         size: Side of a crop in pixels, a multiple of ``patch``. By default
-            what the images have, at most 96 on a CPU and 224 on a GPU.
-        patch: Side of a patch in pixels. By default 4, 8 or 16, by ``size``.
+            that of ``init``'s training; or what the images have, at most 96
+            on a CPU and 224 on a GPU.
+        patch: Side of a patch in pixels. By default that of ``init``'s
+            training; or 4, 8 or 16, by ``size``.
         channels: Of an image. By default as many as all images have, and with
             a checkpoint as many as its model's; RGB for those of others. 3: of
             8-bit images RGB, and a greyscale one of more bits three times.
@@ -130,11 +161,13 @@ def pretrain_config(
         FileNotFoundError: If there is no such folder or checkpoint.
     """
     folder = look_at(data)
+    checkpoint = init and checkpoint_of(init)
+    if checkpoint is not None:
+        arch, size, patch = network_of(checkpoint, arch, size, patch)
     if images is not None:
         files = [folder.path / name for name in images]
         folder = replace(folder, number=len(files), files=files)
     arch, size, patch = choose_network(folder, arch, size, patch)
-    checkpoint = init and checkpoint_of(init)
     pixels = choose_pixels(folder, channels, out, checkpoint)
     gpu = get_device() == 'cuda'
     batch = 256 if gpu else 128 if folder.number >= 10_000 else 64
@@ -144,7 +177,7 @@ def pretrain_config(
         epochs = round(steps * batch / folder.number)
         epochs = min(max(epochs, least), most)
     check_arg(epochs > 0, 'epochs', epochs, 'a positive number of passes')
-    wrapper, machine = precision()
+    wrapper, machine = precision(options)
     # The paper's rule is for ViT-B; small networks learn at higher rates.
     rate = min(1e-3 * batch / 64, 1.5e-3)
     if arch in ('base', 'large'):
@@ -175,7 +208,7 @@ def pretrain_config(
         )
         crop.type = 'PixelsRandomResizedCrop'
         loader.dataset.pipeline = [pixels.loading, crop, *others]
-    finish(cfg, out, epochs, rate, batch, wrapper, options)
+    finish(cfg, out, folder.number, epochs, rate, batch, wrapper, options)
     return cfg, (
         f'{folder}{pixels}; {machine}: {size} pixels in patches of {patch}, '
         f'ViT {arch!r}, {describe_steps(cfg, folder.number)}'
@@ -259,7 +292,7 @@ def finetune_config(
         gpu = get_device() == 'cuda'
         epochs = 50 if gpu else min(max(round(2000 * batch / number), 5), 100)
     check_arg(epochs > 0, 'epochs', epochs, 'a positive number of passes')
-    wrapper, machine = precision()
+    wrapper, machine = precision(options)
 
     cfg = load(FINETUNE)
     cfg.randomness.seed = seed
@@ -280,6 +313,7 @@ def finetune_config(
         data_prefix=str(folder.path),
         metainfo=dict(classes=classes),
     )
+    lists = {}
     for loader, name, lines, pipeline in (
         (
             cfg.train_dataloader,
@@ -298,7 +332,7 @@ def finetune_config(
         ),
     ):
         listed = Path(out).expanduser().resolve() / name
-        write_list(listed, lines)
+        lists[listed] = lines
         loader.batch_size = images_at_a_time(batch, backbone, wrapper)
         loader.dataset = dict(
             **both,
@@ -313,7 +347,9 @@ def finetune_config(
     cfg.test_dataloader = cfg.val_dataloader
     cfg.train_cfg.val_interval = max(1, epochs // 10)
     rate = 5e-4 * batch / 256 if size >= 224 else 1e-3 * batch / 64
-    finish(cfg, out, epochs, rate, batch, wrapper, options)
+    finish(cfg, out, number, epochs, rate, batch, wrapper, options)
+    for listed, lines in lists.items():
+        write_list(listed, lines)
     start = f'weights of {init}' if init else 'from scratch'
     line = (
         f'{folder}{pixels}, {len(classes)} classes, {number} to train on and '
@@ -321,56 +357,6 @@ def finetune_config(
         f'{describe_steps(cfg, number)}'
     )
     return cfg, '\n'.join([line, *found.skipped])
-
-
-def finish(
-    cfg: Config,
-    out: str | Path,
-    epochs: int,
-    rate: float,
-    batch: int,
-    wrapper: str,
-    options: Mapping[str, Any] | None,
-) -> None:
-    """Fill in what all trainings have; ``options`` come last."""
-    cfg.train_dataloader.num_workers = min(
-        8, max(1, (os.cpu_count() or 2) - 1)
-    )
-    cfg.train_dataloader.persistent_workers = True
-    cfg.optim_wrapper.type = wrapper
-    cfg.optim_wrapper.optimizer.lr = rate
-    cfg.auto_scale_lr.base_batch_size = batch
-    options = dict(options or {})
-    at_a_time = cfg.train_dataloader.batch_size
-    if at_a_time < batch and 'train_dataloader.batch_size' not in options:
-        cfg.optim_wrapper.accumulative_counts = batch // at_a_time
-    cfg.train_cfg.max_epochs = epochs
-    warm_up = max(1, epochs // 10) if epochs > 1 else 0
-    first, cosine = cfg.param_scheduler
-    first.update(end=warm_up)
-    cosine.update(begin=warm_up, end=epochs)
-    if not warm_up:
-        cfg.param_scheduler = [cosine]
-    cfg.default_hooks.checkpoint.interval = max(1, epochs // 10)
-    cfg.default_hooks.logger.interval = 10
-    cfg.work_dir = str(Path(out).expanduser().resolve())
-    cfg.resume = True  # if there is something to go on from
-    cfg.merge_from_dict(options)
-
-
-def describe_steps(cfg: Config, number: int) -> str:
-    """In words, how long and in which steps a config trains on images."""
-    batch = max(1, cfg.train_dataloader.batch_size)
-    counts = cfg.optim_wrapper.get('accumulative_counts', 1)
-    each = (
-        f' (as the memory of the GPU has it; weights change every {counts})'
-        * (counts > 1)
-    )
-    return (
-        f'{cfg.train_cfg.max_epochs} epochs of {max(1, number // batch)} '
-        f'steps of {batch} images{each}, learning rate '
-        f'{cfg.optim_wrapper.optimizer.lr:.1e}'
-    )
 
 
 def load(name: str) -> Config:

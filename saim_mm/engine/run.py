@@ -29,8 +29,12 @@ from .work_dir import check_writable
 CONFIG = 'config.py'
 #: Those with the images of a fine-tuning.
 LISTS = ('train.txt', 'val.txt')
-#: Fields that no result depends on: another machine, a folder that was moved.
-MAY_DIFFER = re.compile(r'work_dir=|\w+_dataloader\.num_workers=')
+#: Fields that no result depends on: another machine, a folder that was moved,
+#: how often it is saved and logged.
+MAY_DIFFER = re.compile(
+    r'work_dir=|\w+_dataloader\.(num|persistent)_workers='
+    r'|default_hooks\.(checkpoint\.(interval|max_keep_ckpts)|logger\.interval)='
+)
 #: Those by which a step of the optimiser is cut to the memory of a GPU.
 PARTS = re.compile(r'\w+_dataloader\.batch_size=|.*\.accumulative_counts=')
 

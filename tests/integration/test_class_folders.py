@@ -244,11 +244,11 @@ def test_too_little_memory_names_the_batch(classes, tmp_path, monkeypatch):
 def test_the_line_says_what_options_say(classes, tmp_path):
     options = {
         'train_dataloader.batch_size': 3,
-        'train_cfg.max_epochs': 7,
         'optim_wrapper.optimizer.lr': 0.25,
     }
     for config in (recipes.pretrain_config, recipes.finetune_config):
-        _, line = config(classes, tmp_path / config.__name__, options=options)
+        out = tmp_path / config.__name__
+        _, line = config(classes, out, epochs=7, options=options)
         assert re.search('7 epochs of [68] steps', line), line
         assert '2.5e-01' in line
 

@@ -105,10 +105,7 @@ def test_the_config_is_an_ordinary_one(door, tmp_path):
 
 def test_the_same_command_goes_on_or_says_why_not(door, classes):
     folder, _ = door
-    words = [
-        'train_dataloader.num_workers=0',
-        'train_dataloader.persistent_workers=False',
-    ]
+    words = ['train_dataloader.num_workers=0']
     code, output = saim(
         'pretrain',
         classes,
@@ -342,7 +339,6 @@ def test_broken_files_are_said(classes, tmp_path):
             'train_dataloader.num_workers=0',
             'train_dataloader.drop_last=False',
         ),
-        'train_dataloader.persistent_workers=False',
         folder=tmp_path,
     )
     assert code == 0, output
