@@ -169,6 +169,28 @@ def test_other_formats_and_broken_files(door, classes, tmp_path):
         assert min(picture.size) == 224
 
 
+def test_one_checkpoint_of_several(door, tmp_path):
+    """Its file in place of the folder: the config lies beside it."""
+    folder, outputs = door
+    table, rows = [], []
+    for name in ('classifier', 'classifier/epoch_1.pth'):
+        code, output = saim('predict', name, 'photo.jpg', folder=folder)
+        assert code == 0, output
+        table.append(output.splitlines()[:2])
+        rows += csv.DictReader(table[-1])
+    assert table[0] == outputs['predict'].splitlines()[:2]
+    assert float(rows[0]['score']) != float(rows[1]['score'])
+    (tmp_path / 'epoch_1.pth').write_bytes(
+        (folder / 'classifier/epoch_1.pth').read_bytes()
+    )
+    code, output = saim(
+        *('predict', tmp_path / 'epoch_1.pth', folder / 'photo.jpg'),
+        folder=folder,
+    )
+    assert code == 1
+    assert 'beside the config that says which model' in output
+
+
 def test_which_images_are_alike(door, classes, tmp_path):
     folder, _ = door
     images = tmp_path / 'images'

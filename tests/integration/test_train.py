@@ -1,6 +1,7 @@
 """Real files through the real entrances."""
 
 import os
+import re
 import shutil
 import sys
 
@@ -8,7 +9,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import call, scalars
+from mmengine.config import Config
 from mmengine.runner import CheckpointLoader
+from mmpretrain.registry import MODELS
 
 FOLDER = 'configs/pretrain/saim_vit-demo-p8_1xb64-coslr-500i_folder.py'
 CLASSIFY = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
@@ -128,6 +131,36 @@ def test_pretrain_then_finetune(digits, tmp_path):
     assert len(names) == 54
     for name in names:
         assert (before[name] == after[name]).all(), name
+
+
+@pytest.mark.slow
+def test_two_processes_test_as_one(digits, tmp_path):
+    """A number of images that two do not divide, each counted once."""
+    data = tmp_path / 'data'
+    shutil.copytree(digits, data)
+    cfg = Config.fromfile(CLASSIFY)
+    part = data / cfg.test_dataloader.dataset.data_prefix
+    files = sorted(part.glob('*/*'))
+    for path in files[: 1 - len(files) % 2]:  # to an odd number
+        path.unlink()
+    torch.manual_seed(0)
+    model = MODELS.build(cfg.model)
+    checkpoint = tmp_path / 'a.pth'
+    torch.save(dict(meta={}, state_dict=model.state_dict()), checkpoint)
+    found = []
+    for command in (
+        (sys.executable, 'tools/test.py', CLASSIFY, checkpoint),
+        ('tools/dist_test.sh', CLASSIFY, checkpoint, 2),
+    ):
+        code, output = call(
+            *(*command, '--work-dir', tmp_path),
+            *('--cfg-options', f'test_dataloader.dataset.data_root={data}'),
+            PORT='29537',
+        )
+        assert code == 0, output
+        found.append(re.findall(r'accuracy/top1: (\S+)', output)[-1])
+    assert 'GPU number: 2' in output
+    assert found[0] == found[1] and 0 < float(found[0]) < 100
 
 
 def test_two_processes_on_cpus(photos, tmp_path):
