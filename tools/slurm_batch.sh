@@ -18,6 +18,10 @@ if [ $# -lt 2 ]; then
 fi
 # slurm runs a copy of this file; the job starts where sbatch was called.
 root=${SLURM_SUBMIT_DIR:-$PWD}
+if [ ! -f "$root/tools/train.py" ]; then
+    echo "$root: must be the folder with tools/train.py; call sbatch there" >&2
+    exit 2
+fi
 # Another job may have MMEngine's default on the same node.
 export MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))}
 again=
@@ -41,7 +45,13 @@ while kill -0 $step 2>/dev/null; do
     status=0
     wait $step || status=$?
 done
+# `scancel` sends TERM as a preemption does, but says that it is the end.
 if [ -n "$again" ] && [ $status != 0 ]; then
+    state=$(scontrol show job "$SLURM_JOB_ID" || true)
+    if [[ $state == *JobState=CANCELLED* ]]; then
+        echo 'cancelled: not put back into the queue'
+        exit $status
+    fi
     echo "stopped with status $status: back into the queue"
     scontrol requeue "$SLURM_JOB_ID"
     exit 0

@@ -8,7 +8,9 @@ import time
 import pytest
 import torch
 from helpers import (
+    ROOT,
     assert_same,
+    call,
     config,
     in_two,
     kill_all,
@@ -97,15 +99,16 @@ def test_accumulated_images_count(forty_images, tmp_path):
 
 
 @pytest.mark.parametrize('status', [0, 1, 143])
-@pytest.mark.parametrize('stopped', [False, True])
+@pytest.mark.parametrize('stopped', [None, 'USR1', 'TERM', 'scancel'])
 def test_slurm_puts_the_job_back(tmp_path, stopped, status):
     """With stand-ins for slurm's commands; there is no cluster here."""
+    state = 'CANCELLED' if stopped == 'scancel' else 'RUNNING'
     # The step goes on for a moment after the signal.
     wait = f'until [ -e {tmp_path}/signal ]; do sleep 0.05; done; sleep 0.3'
     for name, text in dict(
         srun=f'echo "srun $@"; {wait if stopped else ":"}; exit {status}',
         scancel=f'echo "scancel $@"; touch {tmp_path}/signal',
-        scontrol='echo "scontrol $@"',
+        scontrol=f'echo "scontrol $@"; echo JobState={state}',
     ).items():
         (tmp_path / name).write_text(f'#!/bin/sh\n{text}\n')
         (tmp_path / name).chmod(0o755)
@@ -121,10 +124,20 @@ def test_slurm_puts_the_job_back(tmp_path, stopped, status):
     )
     output = process.stdout.readline()  # of srun
     if stopped:
-        process.send_signal(signal.SIGUSR1)
+        process.send_signal(
+            signal.SIGUSR1 if stopped == 'USR1' else signal.SIGTERM
+        )
     output += process.communicate()[0]
     assert '--resume --amp' in output and 'train.py CONFIG' in output
-    assert ('scancel --signal=USR1 7.0' in output) == stopped
-    back = stopped and status != 0
+    assert ('scancel --signal=USR1 7.0' in output) == bool(stopped)
+    back = stopped in ('USR1', 'TERM') and status != 0
     assert ('scontrol requeue 7' in output) == back
     assert process.returncode == (0 if back else status)
+
+
+def test_slurm_says_where_to_submit(tmp_path):
+    code, output = call(
+        *(ROOT / 'tools/slurm_batch.sh', 'CONFIG', 'DIR'), folder=tmp_path
+    )
+    assert code == 2
+    assert f'{tmp_path}: must be the folder with tools/train.py' in output
