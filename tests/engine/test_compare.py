@@ -143,6 +143,15 @@ def test_the_whole(classes, tmp_path):
     # Fewer of what is there: nothing of the others is counted.
     fewer = compare(classes, tmp_path, **{**SHORT, 'seeds': 1})
     assert all(len(x[0.5]) == 1 for x in fewer.accuracy.values())
+    # A further start; the same weights, so the same classifiers.
+    given = {**SHORT, 'seeds': 1, 'init': [tmp_path / 'pretrain']}
+    more = compare(classes, tmp_path, say=said.append, **given).accuracy
+    assert set(more) - set(fewer.accuracy) == {
+        'pretrain, fine-tuned',
+        'pretrain, frozen, linear',
+    }
+    for what in ('fine-tuned', 'frozen, linear'):
+        assert more[f'pretrain, {what}'] == more[f'{SAIM}, {what}']
     for changed, message in (
         (dict(epochs=2), 'other settings .epochs=1, now 2'),
         (
