@@ -29,6 +29,8 @@ from .models.vit_arguments import check_layer
 from .models.vit_outputs import layer_output
 from .utils.check import check_arg, check_choice, check_positive_int
 
+#: Files that are decoded at a time.
+THREADS = min(8, os.cpu_count() or 1)
 #: Name -> arguments of :class:`~saim_mm.SAIMViT`.
 MODELS = {
     'saim_vit-tiny-p16': dict(arch='deit-tiny'),
@@ -286,7 +288,7 @@ class FeatureExtractor:
             given = [image for _, image, _ in some]
             # One PIL image may stand in a list twice; files are read apart.
             files = all(isinstance(image, (str, Path)) for image in given)
-            with ThreadPoolExecutor(os.cpu_count() if files else 1) as pool:
+            with ThreadPoolExecutor(THREADS if files else 1) as pool:
                 found = list(pool.map(read, given))
             for (name, _, in_folder), item in zip(some, found):
                 if not isinstance(item, ValueError):

@@ -26,11 +26,12 @@ fi
 export MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))}
 again=
 stop() {
-    again=yes
+    again=$1
     # Every process of the step, if it has begun.
     scancel --signal=USR1 "$SLURM_JOB_ID.0" || true
 }
-trap stop USR1 TERM
+trap 'stop USR1' USR1
+trap 'stop TERM' TERM
 
 PYTHONPATH="$root:${PYTHONPATH:-}" \
     srun --kill-on-bad-exit=0 \
@@ -45,10 +46,11 @@ while kill -0 $step 2>/dev/null; do
     status=0
     wait $step || status=$?
 done
-# `scancel` sends TERM as a preemption does, but says that it is the end.
 if [ -n "$again" ] && [ $status != 0 ]; then
+    # TERM is of a preemption, or of scancel: then the job is at its end.
     state=$(scontrol show job "$SLURM_JOB_ID" || true)
-    if [[ $state == *JobState=CANCELLED* ]]; then
+    if [ "$again" = TERM ] &&
+        [[ ! $state =~ JobState=RUNNING|PreemptTime=[0-9] ]]; then
         echo 'cancelled: not put back into the queue'
         exit $status
     fi

@@ -45,14 +45,16 @@ def read_arguments(arguments):
         tuple[Config | None, str | None, dict]: The config, None if there is no
         such file; the checkpoint behind it, if any; and the options.
     """
-    parser = argparse.ArgumentParser(add_help=False)
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     parser.add_argument('config', nargs='?')
     parser.add_argument('checkpoint', nargs='?')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     parser.add_argument('--resume', nargs='?')
     for option in VALUED:
         parser.add_argument(option)
-    args, _ = parser.parse_known_args(arguments)
+    args, _ = parser.parse_known_intermixed_args(arguments)
+    if str(args.resume).endswith('.py'):  # mmseg's takes no value
+        args.config, args.checkpoint = args.resume, args.config
     options = args.cfg_options or {}
     cfg = None
     if args.config and Path(args.config).is_file():

@@ -11,8 +11,9 @@ import cv2
 import numpy as np
 from PIL import Image, TiffImagePlugin
 
+from ..utils.alone import ALONE
 from ..utils.dependency import require
-from .images import ALONE, check_pixels, check_regular, jpeg_shape, read_file
+from .images import check_pixels, check_regular, jpeg_shape, read_file
 
 TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
 PNG = b'\x89PNG\r\n\x1a\n'

@@ -14,7 +14,14 @@ import numpy as np
 
 from ..utils.check import check_arg, check_share
 from .decoding import Kind, decode_any, read_kind
-from .images import EXTENSIONS, find_images, in_a_line, left_out, read_file
+from .images import (
+    EXTENSIONS,
+    find_images,
+    in_a_line,
+    is_hidden,
+    left_out,
+    read_file,
+)
 
 #: Line breaks, and what is not UTF-8.
 UNLISTABLE = '[\n\r\ud800-\udfff]'
@@ -176,7 +183,7 @@ def folders_in(folder: Path) -> list[str]:
     return sorted(
         path.name
         for path in folder.iterdir()
-        if path.is_dir() and not path.name.startswith('.')
+        if path.is_dir() and not is_hidden(path.name)
     )
 
 

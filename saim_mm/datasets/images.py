@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 import time
-import warnings
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,6 +14,8 @@ import cv2
 import mmengine.fileio as fileio
 import numpy as np
 from PIL import Image, UnidentifiedImageError
+
+from ..utils.alone import ALONE
 
 EXTENSIONS = (
     '.jpg',
@@ -50,17 +50,17 @@ OTHERS = (
     '.rw2',
 )
 
-#: What changes settings of the process for a moment: one thread at a time.
-ALONE = threading.RLock()
-os.register_at_fork(
-    before=ALONE.acquire,
-    after_in_parent=ALONE.release,
-    after_in_child=ALONE.release,
-)
-
 #: Of ImageNet, RGB, 0 to 255: what every config normalises with.
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder is none of the user's images, by its name.
+
+    At the root of a disk lies lost+found, which root alone may read.
+    """
+    return name.startswith('.') or name == 'lost+found'
 
 
 def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[str]:
@@ -68,7 +68,6 @@ def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[str]:
 
     Links to folders are followed, but into one that they lie in; what is
     neither folder nor file (a pipe, a link to itself) is for who reads it.
-    A sub-folder that may not be read (lost+found) is named in a warning.
 
     Args:
         above: The real paths of those that it lies in.
@@ -79,16 +78,9 @@ def walk(folder: str | Path, above: tuple[str, ...] = ()) -> Iterator[str]:
     real = os.path.realpath(folder)
     if real in above:
         return
-    try:
-        entries = os.scandir(folder)
-    except PermissionError as error:
-        if not above:
-            raise
-        warnings.warn(f'left out: {error}', stacklevel=2)
-        return
-    with entries:
+    with os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.startswith('.'):
+            if is_hidden(entry.name):
                 continue
             try:
                 is_folder = entry.is_dir()

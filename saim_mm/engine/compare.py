@@ -32,7 +32,7 @@ from ..evaluation.probes import accuracy, fit_linear
 from ..utils.check import check_arg, check_positive_int
 from .checks.config import check_config
 from .recipes import finetune_config, pretrain_config
-from .run import checkpoint_of, differences, run, write_list
+from .run import MAY_DIFFER, checkpoint_of, differences, run, write_list
 
 #: Side in pixels at which raw pixels are compared.
 SIDE = 32
@@ -109,7 +109,6 @@ def compare(
     check_parts(data, train, val)
 
     images = [x.rsplit(' ', 1)[0] for x in train]
-    write_list(out / 'images.txt', images)
     cfg, line = pretrain_config(
         data,
         out / 'pretrain',
@@ -124,6 +123,7 @@ def compare(
         },
         images=images,
     )
+    write_list(out / 'images.txt', images)
     backbone = {**cfg.model.backbone, 'init_cfg': None}
     common = dict(
         epochs=epochs,
@@ -133,7 +133,12 @@ def compare(
     )
     tried, _ = finetune_config(data, out / 'frozen' / SCRATCH, **common)
     check_config(tried)  # rather than after the pre-training
-    settings = dict(data=str(data), epochs=epochs, options=dict(options or {}))
+    counted = {
+        key: value
+        for key, value in (options or {}).items()
+        if not MAY_DIFFER.match(f'{key}=')
+    }
+    settings = dict(data=str(data), epochs=epochs, options=counted)
     store = Store(out, settings, given)
     number = (2 + len(given)) * len(fractions) * seeds
     say(f'{line}; then {number} trainings')

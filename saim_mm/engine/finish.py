@@ -14,10 +14,10 @@ from .checks.options import merge_options
 
 #: Fields that others follow from, and what sets them.
 ARGUMENTS = {
-    'train_cfg.max_epochs': '--epochs',
-    'model.backbone.arch': '--arch of `saim pretrain`',
-    'model.backbone.img_size': '--size of `saim pretrain`',
-    'model.backbone.patch_size': '--patch of `saim pretrain`',
+    'train_cfg.max_epochs': '--epochs (`saim compare`: --pretrain-epochs)',
+    'model.backbone.arch': '--arch, or what --init is of',
+    'model.backbone.img_size': '--size, or what --init is of',
+    'model.backbone.patch_size': '--patch, or what --init is of',
     'model.backbone.in_channels': '--channels',
 }
 #: Steps after which a checkpoint is due: some minutes of a GPU.
@@ -77,7 +77,7 @@ def finish(
     cfg.work_dir = str(Path(out).expanduser().resolve())
     cfg.resume = True  # if there is something to go on from
     merge_options(cfg, options)
-    for name in ('train_dataloader', 'val_dataloader'):
+    for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         given = f'{name}.persistent_workers' in options
         if not given and cfg.get(name) and cfg[name].num_workers == 0:
             cfg[name].persistent_workers = False

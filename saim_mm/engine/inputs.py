@@ -13,14 +13,14 @@ from ..datasets.pixels import (
     choose_format,
     pixel_format,
 )
-from .run import CONFIG, config_of
+from .run import CONFIG, config_for
 
 
 def choose_pixels(
     folder: Folder,
     channels: int | None,
     out: str | Path,
-    checkpoint: str | None = None,
+    init: str | Path | None = None,
 ) -> PixelFormat:
     """What a folder's images are to a training.
 
@@ -31,21 +31,21 @@ def choose_pixels(
     Args:
         channels: As for :func:`~saim_mm.pretrain`.
         out: The folder of the training.
-        checkpoint: What it starts from.
+        init: What it starts from, as for :func:`~saim_mm.pretrain`.
 
     Raises:
         ValueError: If the images are of several kinds, or of another.
     """
     before = [Path(out).expanduser() / CONFIG]
-    if checkpoint is not None:
-        before.append(config_of(Path(checkpoint).parent))
+    if init is not None:
+        before.append(config_for(init))
     for config in before:
         if config is not None and config.is_file():
             known = pixel_format(Config.fromfile(config))
             if channels in (None, known.channels):
                 check_kinds(folder.kinds, known)
                 return known
-    if checkpoint is not None and channels is None:
+    if init is not None and channels is None:
         channels = 3
     return choose_format(
         folder.kinds, folder.files, channels, str(folder.path)

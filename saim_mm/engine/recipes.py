@@ -31,7 +31,7 @@ from .memory import cut, images_at_a_time
 from .run import (
     LISTS,
     checkpoint_of,
-    config_of,
+    config_for,
     run,
     training_of,
     write_list,
@@ -104,21 +104,33 @@ def choose_network(
 
 
 def network_of(
-    checkpoint: str, arch: str | None, size: int | None, patch: int | None
+    init: str | Path, arch: str | None, size: int | None, patch: int | None
 ) -> tuple[str | None, int | None, int | None]:
-    """What is not given of the three, from the training of a checkpoint."""
-    config = config_of(Path(checkpoint).parent)
-    if config is None:
+    """What is not given of the three, from the training of a checkpoint.
+
+    Raises:
+        ValueError: If its network is none that they can name.
+    """
+    config = config_for(init)
+    if config is None or None not in (arch, size, patch):
         return arch, size, patch
-    backbone = Config.fromfile(config).model.backbone
-    name = next(
-        (k for k, v in ARCHS.items() if v == backbone.get('arch')), None
+    backbone = Config.fromfile(config).get('model', {}).get('backbone', {})
+    if backbone.get('type') not in ('SAIMViT', 'SimMIMViT'):
+        return arch, size, patch
+    theirs = SAIMViT.parse_arch(backbone.get('arch', 'base'))
+    names = (k for k, v in ARCHS.items() if SAIMViT.parse_arch(v) == theirs)
+    arch = arch or next(names, None)
+    size = size or backbone.get('img_size', 224)
+    patch = patch or backbone.get('patch_size', 16)
+    check_arg(
+        arch is not None and isinstance(size, int),
+        'init',
+        str(init),
+        f'of a network of one of {list(ARCHS)}, for square images; its config '
+        f'has {dict(backbone)}. With another size give --size; train others '
+        'by tools/train.py',
     )
-    return (
-        arch or name,
-        size or backbone.get('img_size'),
-        patch or backbone.get('patch_size'),
-    )
+    return arch, size, patch
 
 
 def pretrain_config(
@@ -162,13 +174,13 @@ def pretrain_config(
     """
     folder = look_at(data)
     checkpoint = init and checkpoint_of(init)
-    if checkpoint is not None:
-        arch, size, patch = network_of(checkpoint, arch, size, patch)
+    if init is not None:
+        arch, size, patch = network_of(init, arch, size, patch)
     if images is not None:
         files = [folder.path / name for name in images]
         folder = replace(folder, number=len(files), files=files)
     arch, size, patch = choose_network(folder, arch, size, patch)
-    pixels = choose_pixels(folder, channels, out, checkpoint)
+    pixels = choose_pixels(folder, channels, out, init)
     gpu = get_device() == 'cuda'
     batch = 256 if gpu else 128 if folder.number >= 10_000 else 64
     batch = cut(min(batch, max(1, folder.number // 4)))
@@ -272,7 +284,7 @@ def finetune_config(
             channels,
             f"{theirs}, those of init={str(init)!r}'s model",
         )
-        pixels = choose_pixels(folder, None, out, checkpoint)
+        pixels = choose_pixels(folder, None, out, init)
         backbone.init_cfg = dict(
             type='Pretrained', checkpoint=checkpoint, prefix='backbone.'
         )

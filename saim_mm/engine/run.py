@@ -18,7 +18,7 @@ from mmengine.logging import MMLogger
 
 from ..checkpoint.atomic import atomic_write
 from ..checkpoint.sharded import REST
-from ..checkpoint.zoo import DEMO, resolve, root
+from ..checkpoint.zoo import DEMO, SCHEME, resolve, root
 from ..utils.check import check_arg
 from .hooks.console_hook import ConsoleHook
 from .resume import find_checkpoints
@@ -96,6 +96,24 @@ def checkpoint_of(init: str | Path) -> str:
     return str(path.resolve())
 
 
+def config_for(init: str | Path) -> Path | None:
+    """The config of the training that :func:`checkpoint_of` has one of.
+
+    Raises:
+        ValueError: If there are several, or no such weights in the package.
+    """
+    if str(init).startswith(SCHEME):
+        name = resolve(init).stem  # or an error that names them
+        found = (root() / 'configs/pretrain').rglob(f'{name}.py')
+        return next(found, None)
+    if '://' in str(init):
+        return None
+    # A training's checkpoints may be elsewhere (checkpoint.out_dir).
+    folder = Path(init).expanduser()
+    config = config_of(folder) if folder.is_dir() else None
+    return config or config_of(Path(checkpoint_of(init)).parent)
+
+
 def training_of(init: str | Path) -> tuple[Path, str]:
     """The config of a training and its last checkpoint, or a given one.
 
@@ -108,15 +126,7 @@ def training_of(init: str | Path) -> tuple[Path, str]:
         ValueError: If nothing says which model the checkpoint is of.
     """
     checkpoint = checkpoint_of(init)
-    if '://' in checkpoint:
-        name = resolve(checkpoint).stem  # or an error that names them
-        found = (root() / 'configs/pretrain').rglob(f'{name}.py')
-        config = next(found, None)
-    else:
-        # A training's checkpoints may be elsewhere (checkpoint.out_dir).
-        folder = Path(init).expanduser()
-        config = config_of(folder) if folder.is_dir() else None
-        config = config or config_of(Path(checkpoint).parent)
+    config = config_for(init)
     check_arg(
         config is not None,
         'init',

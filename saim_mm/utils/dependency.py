@@ -11,6 +11,8 @@ import warnings
 from collections.abc import Iterator
 from typing import TextIO
 
+from .alone import ALONE
+
 INSTALL = {
     'mmengine': "pip install 'saim_mm[onedl]'",
     'mmcv': "pip install 'saim_mm[onedl]'",
@@ -76,7 +78,7 @@ def require(module: str, needed_by: str) -> None:
         ImportError: If ``module`` cannot be imported.
     """
     try:
-        with quietly():
+        with ALONE, quietly():
             importlib.import_module(module)
     except ImportError as error:
         raise ImportError(

@@ -143,6 +143,10 @@ def test_the_whole(classes, tmp_path):
     # Fewer of what is there: nothing of the others is counted.
     fewer = compare(classes, tmp_path, **{**SHORT, 'seeds': 1})
     assert all(len(x[0.5]) == 1 for x in fewer.accuracy.values())
+    # Nothing follows from how images are loaded.
+    options = {**OPTIONS, 'train_dataloader.num_workers': 1}
+    given = {**SHORT, 'seeds': 1, 'options': options}
+    assert compare(classes, tmp_path, say=said.append, **given) == fewer
     # A further start; the same weights, so the same classifiers.
     given = {**SHORT, 'seeds': 1, 'init': [tmp_path / 'pretrain']}
     more = compare(classes, tmp_path, say=said.append, **given).accuracy

@@ -102,7 +102,7 @@ def test_accumulated_images_count(forty_images, tmp_path):
 @pytest.mark.parametrize('stopped', [None, 'USR1', 'TERM', 'scancel'])
 def test_slurm_puts_the_job_back(tmp_path, stopped, status):
     """With stand-ins for slurm's commands; there is no cluster here."""
-    state = 'CANCELLED' if stopped == 'scancel' else 'RUNNING'
+    state = {'scancel': 'COMPLETING PreemptTime=None'}.get(stopped, 'RUNNING')
     # The step goes on for a moment after the signal.
     wait = f'until [ -e {tmp_path}/signal ]; do sleep 0.05; done; sleep 0.3'
     for name, text in dict(
@@ -137,7 +137,9 @@ def test_slurm_puts_the_job_back(tmp_path, stopped, status):
 
 def test_slurm_says_where_to_submit(tmp_path):
     code, output = call(
-        *(ROOT / 'tools/slurm_batch.sh', 'CONFIG', 'DIR'), folder=tmp_path
+        *(ROOT / 'tools/slurm_batch.sh', 'CONFIG', 'DIR'),
+        folder=tmp_path,
+        SLURM_SUBMIT_DIR=str(tmp_path),
     )
     assert code == 2
     assert f'{tmp_path}: must be the folder with tools/train.py' in output

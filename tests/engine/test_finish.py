@@ -1,17 +1,29 @@
 """What all recipes share: options of the user, checkpoints, what is said."""
 
+import importlib
 import os
 import sys
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
-from helpers import call
+from helpers import ROOT, call
+from mmengine.config import Config
 from PIL import Image
 
+from saim_mm.checkpoint.zoo import DEMO
 from saim_mm.datasets import images as reading
-from saim_mm.datasets.folders import look_at
-from saim_mm.engine import recipes, run
+from saim_mm.datasets.folders import folders_in, look_at
+from saim_mm.engine import memory, recipes, run
+from saim_mm.models.vit import SAIMViT
 from saim_mm.utils.check import ConfigError
+from saim_mm.utils.dependency import require
+
+
+@pytest.fixture(autouse=True)
+def no_gpu(monkeypatch):
+    for module in (recipes, memory):
+        monkeypatch.setattr(module, 'get_device', lambda: 'cpu')
 
 
 @pytest.fixture
@@ -101,24 +113,67 @@ def test_how_often_it_is_saved_may_change(folder):
     assert all(map(run.MAY_DIFFER.match, found))
 
 
-def test_a_start_says_which_network(folder, tmp_path):
+@pytest.fixture
+def other(tmp_path):
+    """A training elsewhere: what writes its config, and its checkpoint."""
+    path = tmp_path / 'other'
+    (path / 'far').mkdir(parents=True)
+    (path / 'far/epoch_1.pth').write_bytes(b'')
+    (path / 'last_checkpoint').write_text(str(path / 'far/epoch_1.pth'))
+
+    def write(**backbone):
+        cfg = config(path.parent / 'images')
+        cfg.model.backbone = dict(type='SAIMViT', **backbone)
+        cfg.dump(str(path / run.CONFIG))
+        return path
+
+    return write
+
+
+def test_a_start_says_which_network(folder, other):
     """That of the training, where the folder would choose another."""
-    other = tmp_path / 'other'
-    other.mkdir()
     chosen = config(folder).model.backbone
     assert (chosen.arch, chosen.img_size) == ('saim-mini', 32)
-    arguments = dict(arch='192x4', size=48, patch=8)
-    cfg = config(folder, **arguments)
-    cfg.dump(str(other / run.CONFIG))
-    (other / 'last_checkpoint').write_text(str(other / 'epoch_1.pth'))
-    (other / 'epoch_1.pth').write_bytes(b'')
-    checkpoint = str(other / 'epoch_1.pth')
-    backbone = config(folder, init=checkpoint).model.backbone
-    for field in ('arch', 'img_size', 'patch_size'):
-        assert backbone[field] == cfg.model.backbone[field]
-    assert backbone.init_cfg.checkpoint == checkpoint
-    given = config(folder, init=checkpoint, size=64).model.backbone
+    # Its checkpoints lie elsewhere, as by checkpoint.out_dir.
+    init = other(arch='saim-192x4', img_size=48, patch_size=8)
+    theirs = config(folder, init=init).model.backbone
+    assert (theirs.arch, theirs.img_size, theirs.patch_size) == (
+        *('saim-192x4', 48, 8),
+    )
+    assert theirs.init_cfg.checkpoint == str(init / 'far/epoch_1.pth')
+    given = config(folder, init=init, size=64).model.backbone
     assert (given.img_size, given.patch_size) == (64, 8)
+
+
+def test_a_start_of_defaults_and_other_names(folder, other):
+    """As SAIMViT and mmpretrain have them."""
+    found = config(folder, init=other(arch='b')).model.backbone
+    assert (found.arch, found.img_size, found.patch_size) == ('base', 224, 16)
+    arch = SAIMViT.parse_arch('deit-tiny')
+    found = config(folder, init=other(arch=dict(arch))).model.backbone
+    assert found.arch == 'deit-tiny'
+
+
+def test_a_start_of_the_package(folder):
+    theirs = Config.fromfile(run.config_for(f'saim_mm://{DEMO}'))
+    found = config(folder, init=f'saim_mm://{DEMO}').model.backbone
+    for field in ('arch', 'img_size', 'patch_size'):
+        assert found[field] == theirs.model.backbone[field]
+
+
+def test_a_start_that_cannot_be(folder, other):
+    arch = dict(SAIMViT.parse_arch('deit-tiny'), num_layers=5)
+    for backbone, word in (
+        (dict(arch=arch), 'num_layers'),
+        (dict(arch='base', img_size=(96, 192)), 'With another size'),
+    ):
+        with pytest.raises(ValueError, match=f'init=.*{word}'):
+            config(folder, init=other(**backbone))
+    init = other(arch='base', img_size=(96, 192))
+    assert config(folder, init=init, size=96).model.backbone.img_size == 96
+    # What lies beside is no config of a training of ours.
+    (init / run.CONFIG).write_text('rate = 1\n')
+    assert config(folder, init=init).model.backbone.arch == 'saim-mini'
 
 
 def test_photographs_that_are_left_out_are_said(folder):
@@ -134,22 +189,13 @@ def test_photographs_that_are_left_out_are_said(folder):
         look_at(folder)
 
 
-def test_a_folder_that_may_not_be_read(folder, monkeypatch):
-    """As lost+found; root, who runs tests, may read any."""
+def test_what_lies_at_the_root_of_a_disk(folder):
+    """lost+found, which root alone may read, is no class and no folder."""
     closed = folder / 'lost+found'
     closed.mkdir()
-    scandir = os.scandir
-
-    def refuse(path):
-        if os.fspath(path) == os.fspath(closed):
-            raise PermissionError(13, 'Permission denied', str(path))
-        return scandir(path)
-
-    monkeypatch.setattr(os, 'scandir', refuse)
-    with pytest.warns(UserWarning, match='left out: .*lost.found'):
-        assert len(reading.find_images(folder)) == 4
-    with pytest.raises(PermissionError):
-        reading.find_images(closed)
+    (closed / 'e.jpg').symlink_to(folder / 'a.jpg')
+    assert look_at(folder).number == 4
+    assert folders_in(folder) == []
 
 
 def test_threads_leave_the_limit_of_pillow(folder):
@@ -160,6 +206,15 @@ def test_threads_leave_the_limit_of_pillow(folder):
         shapes = list(pool.map(reading.jpeg_shape, [content] * 5000))
     assert set(shapes) == {(32, 40)}
     assert limit == Image.MAX_IMAGE_PIXELS
+
+
+def test_threads_leave_standard_output(monkeypatch):
+    """All want the same library at once, in the first batch."""
+    before = sys.stdout
+    monkeypatch.setattr(importlib, 'import_module', lambda _: time.sleep(0.01))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: require('mmcv', 'a test'), range(16)))
+    assert sys.stdout is before
 
 
 def test_a_script_finds_the_config_behind_its_options(tmp_path):
@@ -178,3 +233,25 @@ def test_a_script_finds_the_config_behind_its_options(tmp_path):
     assert code == 1
     last = output.splitlines()[-1]
     assert last.startswith('error: param_scheduler.9.end=5: must name fields')
+
+
+@pytest.mark.parametrize(
+    'words',
+    [
+        ('CONFIG', 'CHECKPOINT', '--show'),
+        ('--show', 'CONFIG', 'CHECKPOINT'),
+        ('--show-dir', 'DIR', '--tta', 'CONFIG', 'CHECKPOINT'),
+        ('--resume', 'CONFIG', 'CHECKPOINT'),  # mmseg's takes no value
+        ('CONFIG', '--work-dir', 'DIR', 'CHECKPOINT', '--cfg-options', 'a=1'),
+    ],
+)
+def test_words_of_the_scripts(words, monkeypatch):
+    """As the toolboxes' own parsers take them apart."""
+    monkeypatch.syspath_prepend(ROOT / 'tools')
+    read = importlib.import_module('toolbox').read_arguments
+    name = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
+    cfg, checkpoint, options = read(
+        [str(ROOT / name) if word == 'CONFIG' else word for word in words]
+    )
+    assert cfg.filename == str(ROOT / name) and checkpoint == 'CHECKPOINT'
+    assert options == ({'a': 1} if 'a=1' in words else {})
