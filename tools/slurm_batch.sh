@@ -26,7 +26,7 @@ fi
 export MASTER_PORT=${MASTER_PORT:-$((20000 + SLURM_JOB_ID % 10000))}
 again=
 stop() {
-    again=$1
+    again=${again:-$1}  # slurm's TERM may follow, when the time is up
     # Every process of the step, if it has begun.
     scancel --signal=USR1 "$SLURM_JOB_ID.0" || true
 }

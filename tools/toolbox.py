@@ -34,6 +34,16 @@ VALUED = (
     '--interval',
     '--wait-time',
 )
+#: Those that stand for themselves.
+FLAGS = (
+    '--amp',
+    '--auto-scale-lr',
+    '--no-validate',
+    '--no-pin-memory',
+    '--no-persistent-workers',
+    '--show',
+    '--tta',
+)
 
 
 def read_arguments(arguments):
@@ -45,13 +55,15 @@ def read_arguments(arguments):
         tuple[Config | None, str | None, dict]: The config, None if there is no
         such file; the checkpoint behind it, if any; and the options.
     """
-    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument('config', nargs='?')
     parser.add_argument('checkpoint', nargs='?')
     parser.add_argument('--cfg-options', nargs='+', action=DictAction)
     parser.add_argument('--resume', nargs='?')
     for option in VALUED:
         parser.add_argument(option)
+    for option in FLAGS:
+        parser.add_argument(option, action='store_true')
     args, _ = parser.parse_known_intermixed_args(arguments)
     if str(args.resume).endswith('.py'):  # mmseg's takes no value
         args.config, args.checkpoint = args.resume, args.config

@@ -32,7 +32,14 @@ from ..evaluation.probes import accuracy, fit_linear
 from ..utils.check import check_arg, check_positive_int
 from .checks.config import check_config
 from .recipes import finetune_config, pretrain_config
-from .run import MAY_DIFFER, checkpoint_of, differences, run, write_list
+from .run import (
+    MAY_DIFFER,
+    checkpoint_of,
+    differences,
+    run,
+    training_of,
+    write_list,
+)
 
 #: Side in pixels at which raw pixels are compared.
 SIDE = 32
@@ -99,7 +106,7 @@ def compare(
         [str(x) for x in init],
         'folders of different names',
     )
-    given = {name: checkpoint_of(x) for name, x in given.items()}
+    known = {name: training_of(x)[1] for name, x in given.items()}
     classes = split_classes(data)
     train, val = classes.train, classes.val
     for line in classes.skipped:
@@ -133,19 +140,16 @@ def compare(
     )
     tried, _ = finetune_config(data, out / 'frozen' / SCRATCH, **common)
     check_config(tried)  # rather than after the pre-training
-    counted = {
-        key: value
-        for key, value in (options or {}).items()
-        if not MAY_DIFFER.match(f'{key}=')
-    }
-    settings = dict(data=str(data), epochs=epochs, options=counted)
-    store = Store(out, settings, given)
+    settings = dict(data=str(data), epochs=epochs, options=options or {})
+    store = Store(out, settings, known)
     number = (2 + len(given)) * len(fractions) * seeds
     say(f'{line}; then {number} trainings')
-    starts = {SCRATCH: None, SAIM: str(run(cfg)), **given}
-    for name, checkpoint in starts.items():
+    run(cfg)
+    starts = {SCRATCH: None, SAIM: out / 'pretrain', **given}
+    for name, start in starts.items():
         folder = out / 'frozen' / name
-        tried, _ = finetune_config(data, folder, checkpoint, **common)
+        tried, _ = finetune_config(data, folder, start, **common)
+        checkpoint = start and checkpoint_of(start)
         frozen(store, name, checkpoint, tried, train, fractions, seeds)
 
     keys = [
@@ -170,6 +174,16 @@ def compare(
             f'{seed}: {store[key]:.1f} %'
         )
     return summarize(store.methods(starts, fractions, seeds), out)
+
+
+def counted(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings, without the options that no result depends on."""
+    options = {
+        key: value
+        for key, value in settings['options'].items()
+        if not MAY_DIFFER.match(f'{key}=')
+    }
+    return {**settings, 'options': options}
 
 
 class Store:
@@ -200,7 +214,8 @@ class Store:
                 name: starts.get(name, path) for name, path in known.items()
             }
             changed = differences(
-                found['settings'], {**self.settings, 'starts': same}
+                counted(found['settings']),
+                counted({**self.settings, 'starts': same}),
             )
             self.settings['starts'] = {**known, **starts}
             check_arg(
@@ -241,7 +256,10 @@ class Store:
 
 
 def train_and_test(
-    data: Path, out: Path, init: str | None, arguments: dict[str, Any]
+    data: Path,
+    out: Path,
+    init: str | Path | None,
+    arguments: dict[str, Any],
 ) -> float:
     """Fine-tune: the accuracy at the end, in per cent."""
     cfg, _ = finetune_config(data, out, init, **arguments)

@@ -28,24 +28,15 @@ from .checks.device import cpu_has_bfloat16, gpu_has_bfloat16
 from .finish import describe_steps, finish
 from .inputs import choose_pixels
 from .memory import cut, images_at_a_time
+from .network import ARCHS, backbone_of, network_of
 from .run import (
     LISTS,
     checkpoint_of,
-    config_for,
     run,
     training_of,
     write_list,
 )
 
-#: Short names of networks -> SAIMViT's.
-ARCHS = {
-    'mini': 'saim-mini',
-    '192x4': 'saim-192x4',
-    'tiny': 'deit-tiny',
-    'small': 'deit-small',
-    'base': 'base',
-    'large': 'large',
-}
 PRETRAIN = 'pretrain/saim_vit-small-p16_1xb128-amp-coslr-200e_folder.py'
 FINETUNE = 'classification/vit-small-p16_1xb64-amp-coslr-50e_folder.py'
 
@@ -100,36 +91,6 @@ def choose_network(
     elif arch is None:
         arch = 'mini' if size <= 64 else '192x4'
     check_choice('arch', arch, ARCHS)
-    return arch, size, patch
-
-
-def network_of(
-    init: str | Path, arch: str | None, size: int | None, patch: int | None
-) -> tuple[str | None, int | None, int | None]:
-    """What is not given of the three, from the training of a checkpoint.
-
-    Raises:
-        ValueError: If its network is none that they can name.
-    """
-    config = config_for(init)
-    if config is None or None not in (arch, size, patch):
-        return arch, size, patch
-    backbone = Config.fromfile(config).get('model', {}).get('backbone', {})
-    if backbone.get('type') not in ('SAIMViT', 'SimMIMViT'):
-        return arch, size, patch
-    theirs = SAIMViT.parse_arch(backbone.get('arch', 'base'))
-    names = (k for k, v in ARCHS.items() if SAIMViT.parse_arch(v) == theirs)
-    arch = arch or next(names, None)
-    size = size or backbone.get('img_size', 224)
-    patch = patch or backbone.get('patch_size', 16)
-    check_arg(
-        arch is not None and isinstance(size, int),
-        'init',
-        str(init),
-        f'of a network of one of {list(ARCHS)}, for square images; its config '
-        f'has {dict(backbone)}. With another size give --size; train others '
-        'by tools/train.py',
-    )
     return arch, size, patch
 
 
@@ -276,7 +237,14 @@ def finetune_config(
             backbone['in_channels'] = pixels.channels
     else:
         config, checkpoint = training_of(init)
-        backbone = Config.fromfile(config).model.backbone
+        backbone = backbone_of(config)
+        check_arg(
+            isinstance(backbone['img_size'], int),
+            'init',
+            str(init),
+            f'of square images, not {backbone["img_size"]}; train others by '
+            'tools/train.py',
+        )
         theirs = backbone.get('in_channels', 3)
         check_arg(
             channels in (None, theirs),
@@ -285,7 +253,7 @@ def finetune_config(
             f"{theirs}, those of init={str(init)!r}'s model",
         )
         pixels = choose_pixels(folder, None, out, init)
-        backbone.init_cfg = dict(
+        backbone['init_cfg'] = dict(
             type='Pretrained', checkpoint=checkpoint, prefix='backbone.'
         )
     check_arg(

@@ -162,9 +162,11 @@ def test_the_whole(classes, tmp_path):
             dict(options={**OPTIONS, 'optim_wrapper.optimizer.lr': 1e-5}),
             "out='.*other settings",
         ),
+        (dict(init=['saim_mm://nosuch']), 'has no weights of that name'),
+        (dict(init=[classes.parent / 'no']), 'no such file or folder'),
         (dict(arch='192x4'), "other settings .*now 'saim-192x4'"),
     ):
-        with pytest.raises(ValueError, match=message):
+        with pytest.raises((ValueError, OSError), match=message):
             compare(classes, tmp_path, **{**SHORT, **changed})
 
 

@@ -118,6 +118,7 @@ def test_slurm_puts_the_job_back(tmp_path, stopped, status):
             os.environ,
             PATH=f'{tmp_path}:{os.environ["PATH"]}',
             SLURM_JOB_ID='7',
+            SLURM_SUBMIT_DIR=str(ROOT),
         ),
         stdout=subprocess.PIPE,
         text=True,

@@ -170,6 +170,8 @@ def test_a_start_that_cannot_be(folder, other):
         with pytest.raises(ValueError, match=f'init=.*{word}'):
             config(folder, init=other(**backbone))
     init = other(arch='base', img_size=(96, 192))
+    with pytest.raises(ValueError, match='init=.*of square images'):
+        recipes.finetune_config(folder, folder.parent / 'out', init=init)
     assert config(folder, init=init, size=96).model.backbone.img_size == 96
     # What lies beside is no config of a training of ours.
     (init / run.CONFIG).write_text('rate = 1\n')
@@ -239,6 +241,7 @@ def test_a_script_finds_the_config_behind_its_options(tmp_path):
     'words',
     [
         ('CONFIG', 'CHECKPOINT', '--show'),
+        ('CONFIG', '--tta', 'CHECKPOINT', '--work', 'DIR'),
         ('--show', 'CONFIG', 'CHECKPOINT'),
         ('--show-dir', 'DIR', '--tta', 'CONFIG', 'CHECKPOINT'),
         ('--resume', 'CONFIG', 'CHECKPOINT'),  # mmseg's takes no value
