@@ -99,10 +99,14 @@ def test_accumulated_images_count(forty_images, tmp_path):
 
 
 @pytest.mark.parametrize('status', [0, 1, 143])
-@pytest.mark.parametrize('stopped', [None, 'USR1', 'TERM', 'scancel'])
+@pytest.mark.parametrize(
+    'stopped', [None, 'USR1', 'USR1 TERM', 'TERM', 'scancel']
+)
 def test_slurm_puts_the_job_back(tmp_path, stopped, status):
     """With stand-ins for slurm's commands; there is no cluster here."""
-    state = {'scancel': 'COMPLETING PreemptTime=None'}.get(stopped, 'RUNNING')
+    # What slurm says of a job at its end; before it is RUNNING.
+    ends = stopped in ('USR1 TERM', 'scancel')
+    state = 'COMPLETING PreemptTime=None' if ends else 'RUNNING'
     # The step goes on for a moment after the signal.
     wait = f'until [ -e {tmp_path}/signal ]; do sleep 0.05; done; sleep 0.3'
     for name, text in dict(
@@ -124,14 +128,13 @@ def test_slurm_puts_the_job_back(tmp_path, stopped, status):
         text=True,
     )
     output = process.stdout.readline()  # of srun
-    if stopped:
-        process.send_signal(
-            signal.SIGUSR1 if stopped == 'USR1' else signal.SIGTERM
-        )
+    for name in {None: '', 'scancel': 'TERM'}.get(stopped, stopped).split():
+        process.send_signal(signal.Signals[f'SIG{name}'])
+        output += process.stdout.readline()  # of scancel
     output += process.communicate()[0]
     assert '--resume --amp' in output and 'train.py CONFIG' in output
     assert ('scancel --signal=USR1 7.0' in output) == bool(stopped)
-    back = stopped in ('USR1', 'TERM') and status != 0
+    back = stopped not in (None, 'scancel') and status != 0
     assert ('scontrol requeue 7' in output) == back
     assert process.returncode == (0 if back else status)
 
