@@ -182,3 +182,18 @@ def test_what_is_too_long_is_seen(house):
     assert too_long(package) == [('models/long.py: A', MAX_CLASS + 1)]
     package = house('models/long.py', 'x = 1\n' * (MAX_LINES + 1))
     assert too_long(package) == [('models/long.py', MAX_LINES + 1)]
+
+
+def test_what_scripts_share_has_a_name_of_its_own():
+    """One process may run scripts of several folders: sys.path is one."""
+    scripts = sorted(ROOT.glob('tools/**/*.py'))
+    shared = {
+        path.parent / f'{node.module}.py'
+        for path in scripts
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and node.module
+    } & set(scripts)
+    assert len(shared) > 3
+    for path in shared:
+        same = [other for other in scripts if other.name == path.name]
+        assert same == [path], f'{path.name} is in several folders of tools'

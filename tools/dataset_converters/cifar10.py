@@ -9,7 +9,7 @@ torchvision downloads the archive (170 MB) to OUT/archive, or finds it there.
 import argparse
 from pathlib import Path
 
-from common import write_classes
+from class_folders import write_classes
 from torchvision.datasets import CIFAR10
 
 

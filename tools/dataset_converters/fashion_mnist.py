@@ -11,7 +11,7 @@ dataset-fashion-mnist has them).
 import argparse
 from pathlib import Path
 
-from common import write_classes
+from class_folders import write_classes
 from torchvision.datasets import FashionMNIST
 
 

@@ -14,7 +14,7 @@ to --size; without --point the middle.
 
 from pathlib import Path
 
-from common import encoder, load, parse, point, save
+from model_and_images import encoder, load, parse, point, save
 
 from saim_mm.visualization.attention import draw_attention
 

@@ -16,7 +16,7 @@ is no free generation.
 """
 
 import torch
-from common import load, parse, point, pretrained, save
+from model_and_images import load, parse, point, pretrained, save
 
 from saim_mm.models.orders import build_order
 from saim_mm.models.saim import check_fit

@@ -9,7 +9,7 @@ each. CONFIG is of pre-training or of classification with a plain ViT, of this
 package or mmpretrain's. The larger --size, the finer the map.
 """
 
-from common import encoder, load, parse, save
+from model_and_images import encoder, load, parse, save
 
 from saim_mm.visualization.pca import draw_pca
 

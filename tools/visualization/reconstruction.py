@@ -12,8 +12,8 @@ whose patches are too coarse for a picture at the 96 that it was trained on.
 """
 
 import torch
-from common import load, parse, pretrained, save
 from mmpretrain import get_model
+from model_and_images import load, parse, pretrained, save
 
 from saim_mm.checkpoint import zoo
 from saim_mm.visualization.reconstruction import draw_reconstructions

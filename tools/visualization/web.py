@@ -16,8 +16,8 @@ import tempfile
 from pathlib import Path
 
 import torch
-from common import add_model, check_model, encoder, pretrained
 from matplotlib.cbook import get_sample_data
+from model_and_images import add_model, check_model, encoder, pretrained
 from PIL import Image, ImageOps
 
 from saim_mm.datasets.pixels import RGB
@@ -98,7 +98,7 @@ class Page:
         self.large = max(self.side, 28 * self.patch_size)
 
     def options(self, side):
-        """What ``encoder`` and ``pretrained`` of common.py take."""
+        """What ``encoder`` and ``pretrained`` take."""
         size = side and (int(side), int(side))
         return argparse.Namespace(size=size, **self.arguments)
 
