@@ -159,6 +159,13 @@ class FeatureExtractor:
                 f'a name or a config, so that {kwargs} can be set',
             )
         if isinstance(model, str):
+            check_arg(
+                pretrained is not None,
+                'pretrained',
+                None,
+                f'a checkpoint: {model!r} has no weights. (For random ones: '
+                f'FeatureExtractor(get_model({model!r})))',
+            )
             model = get_model(model, pretrained, **kwargs)
         elif pretrained is not None:
             load_backbone_weights(model, pretrained)

@@ -349,7 +349,6 @@ def start_two(path, work_dir, *options):
             env=dict(
                 os.environ,
                 OMP_NUM_THREADS='1',
-                PORT=str(free_port()),
                 PATH=f'{Path(sys.executable).parent}:{os.environ["PATH"]}',
             ),
             stdout=log,

@@ -15,12 +15,19 @@ config=$1
 checkpoint=$2
 processes=$3
 root=$(cd "$(dirname "$0")/.." && pwd)
+nodes=${NNODES:-1}
+address=${MASTER_ADDR:-127.0.0.1}
+if [ "$nodes" = 1 ] && [ -z "${PORT:-}" ]; then
+    # A training on this machine has another port.
+    meeting=(--standalone --local_addr="$address")
+else
+    meeting=(--node_rank="${NODE_RANK:-0}" --master_addr="$address"
+        --master_port="${PORT:-29500}")
+fi
 
 PYTHONPATH="$root:${PYTHONPATH:-}" \
     python -m torch.distributed.run \
-    --nnodes="${NNODES:-1}" \
-    --node_rank="${NODE_RANK:-0}" \
-    --master_addr="${MASTER_ADDR:-127.0.0.1}" \
-    --master_port="${PORT:-29500}" \
+    --nnodes="$nodes" \
+    "${meeting[@]}" \
     --nproc_per_node="$processes" \
     "$root/tools/test.py" "$config" "$checkpoint" --launcher pytorch "${@:4}"

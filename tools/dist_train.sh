@@ -1,16 +1,17 @@
 #!/usr/bin/env bash
 # Train with several processes: tools/dist_train.sh CONFIG N [train.py's options]
 # One process for each of N GPUs; on a machine without GPUs, N processes on
-# the CPU. Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT.
+# the CPU. Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT (one
+# alone finds a free port by itself).
 # MAX_RESTARTS=3 starts all processes again, up to three times, when one dies;
 # then NNODES=1:4 goes on with as many machines as are left (docs/weeks.md).
 set -euo pipefail
 if [ "${1:-}" = --help ]; then
-    sed -n 2,6p "$0"
+    sed -n 2,7p "$0"
     exit
 fi
 if [ $# -lt 2 ]; then
-    sed -n 2,6p "$0" >&2
+    sed -n 2,7p "$0" >&2
     exit 2
 fi
 config=$1
@@ -20,11 +21,21 @@ nodes=${NNODES:-1}
 address=${MASTER_ADDR:-127.0.0.1}
 port=${PORT:-29500}
 restarts=${MAX_RESTARTS:-0}
-if [ "$restarts" != 0 ]; then # machines meet anew each time, without numbers
-    meeting=(--rdzv_backend=c10d --rdzv_endpoint="$address:$port"
-        --rdzv_id="${RDZV_ID:-saim}")
+if [ "$restarts" != 0 ]; then
+    if [[ " ${*:3}" =~ " --resume "[^-] ]]; then
+        echo 'MAX_RESTARTS: --resume FILE would begin at FILE each time; go on' \
+            'from it once without MAX_RESTARTS, then give --resume alone' >&2
+        exit 2
+    fi
     # Else gloo finds the addresses of processes that have died.
     export TORCH_DISABLE_SHARE_RDZV_TCP_STORE=1
+fi
+if [ "$nodes" = 1 ] && [ -z "${PORT:-}" ]; then
+    # Another training on this machine has another port.
+    meeting=(--standalone --local_addr="$address")
+elif [ "$restarts" != 0 ]; then # they meet anew each time, without numbers
+    meeting=(--rdzv_backend=c10d --rdzv_endpoint="$address:$port"
+        --rdzv_id="${RDZV_ID:-$(cksum <<<"$*")}")
 else
     meeting=(--node_rank="${NODE_RANK:-0}" --master_addr="$address"
         --master_port="$port")

@@ -25,7 +25,7 @@ from mmengine.device import get_device
 from mmengine.logging import MMLogger
 
 import saim_mm  # noqa: F401  registers everything
-from saim_mm.checkpoint.atomic import atomic_write
+from saim_mm.checkpoint.atomic import atomic_write, check_no_folder
 from saim_mm.evaluation.probes import PROBES, evaluate_folders
 
 
@@ -48,6 +48,11 @@ def main():
     parser.add_argument('--device', default=get_device())
     parser.add_argument('--out', type=Path)
     args = parser.parse_args()
+    if args.out:
+        try:
+            check_no_folder(args.out)
+        except OSError as error:
+            parser.error(f'--out: {error}')
 
     MMLogger.get_instance('probe', log_level='WARNING')
     begin = time.time()

@@ -16,6 +16,10 @@ if [ $# -lt 2 ]; then
     sed -n 2,6p "$0" >&2
     exit 2
 fi
+if [[ " ${*:3} " == *' --resume '* ]]; then
+    echo '--resume: this script gives it, at each start' >&2
+    exit 2
+fi
 # slurm runs a copy of this file; the job starts where sbatch was called.
 root=${SLURM_SUBMIT_DIR:-$PWD}
 if [ ! -f "$root/tools/train.py" ]; then

@@ -38,7 +38,8 @@ def adopt_classes(arguments, cfg, checkpoint, given):
 
 
 if __name__ == '__main__':
-    cfg, checkpoint, options = read_arguments(sys.argv[1:])
+    cfg, args = read_arguments(sys.argv[1:])
+    checkpoint = args.checkpoint
     if cfg is None:  # --help, or no such file: the script says so
         run('test.py')
     else:
@@ -47,6 +48,6 @@ if __name__ == '__main__':
         toolbox = check(cfg)
         if checkpoint:
             sys.argv[1:] = adopt_classes(
-                sys.argv[1:], cfg, checkpoint, options
+                sys.argv[1:], cfg, checkpoint, args.cfg_options
             )
         run('test.py', toolbox)

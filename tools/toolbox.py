@@ -52,14 +52,17 @@ def read_arguments(arguments):
     Ends this process if an option does not fit the config.
 
     Returns:
-        tuple[Config | None, str | None, dict]: The config, None if there is no
-        such file; the checkpoint behind it, if any; and the options.
+        tuple[Config | None, argparse.Namespace]: The config, None if there is
+        no such file; and what else was given: among others ``checkpoint``,
+        ``cfg_options``, and ``resume``, True without a file behind it.
     """
     parser = argparse.ArgumentParser(add_help=False)
     parser.add_argument('config', nargs='?')
     parser.add_argument('checkpoint', nargs='?')
-    parser.add_argument('--cfg-options', nargs='+', action=DictAction)
-    parser.add_argument('--resume', nargs='?')
+    parser.add_argument(
+        '--cfg-options', nargs='+', action=DictAction, default={}
+    )
+    parser.add_argument('--resume', nargs='?', const=True)
     for option in VALUED:
         parser.add_argument(option)
     for option in FLAGS:
@@ -67,7 +70,7 @@ def read_arguments(arguments):
     args, _ = parser.parse_known_intermixed_args(arguments)
     if str(args.resume).endswith('.py'):  # mmseg's takes no value
         args.config, args.checkpoint = args.resume, args.config
-    options = args.cfg_options or {}
+        args.resume = True
     cfg = None
     if args.config and Path(args.config).is_file():
         cfg = Config.fromfile(args.config)
@@ -75,10 +78,10 @@ def read_arguments(arguments):
         from saim_mm.utils.check import ConfigError, end_with
 
         try:
-            merge_options(cfg, options)
+            merge_options(cfg, args.cfg_options)
         except ConfigError as error:
             end_with(error)
-    return cfg, args.checkpoint, options
+    return cfg, args
 
 
 def check(cfg):
@@ -90,7 +93,9 @@ def check(cfg):
     from saim_mm.utils.check import ConfigError, end_with
 
     toolbox = cfg.get('default_scope', 'mmpretrain')
-    importlib.import_module(PACKAGES.get(toolbox, 'saim_mm'))
+    if toolbox not in PACKAGES:  # another one's scope, such as mmengine
+        toolbox = 'mmpretrain'
+    importlib.import_module(PACKAGES[toolbox])
     try:
         check_config(cfg)
     except ConfigError as error:

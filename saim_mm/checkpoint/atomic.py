@@ -13,6 +13,9 @@ from pathlib import Path
 from mmengine.dist import is_main_process
 from torch.distributed.checkpoint import CheckpointException
 
+#: Behind the name of what another is taking the place of.
+ASIDE = '.aside'
+
 
 def tmp_path(path: Path) -> Path:
     """Where a file or folder is written, until it is whole."""
@@ -21,7 +24,7 @@ def tmp_path(path: Path) -> Path:
 
 def backup_path(path: Path) -> Path:
     """Where a file or folder is, while another takes its place."""
-    return path.with_name(path.name + '.old')
+    return path.with_name(path.name + ASIDE)
 
 
 def remove(path: Path) -> None:
@@ -93,9 +96,26 @@ def atomic_write(path: Path, content: bytes) -> None:
 
     Args:
         content: Its content.
+
+    Raises:
+        IsADirectoryError: If a folder is there.
     """
+    check_no_folder(path)
     tmp_path(path).write_bytes(content)
     commit(path)
+
+
+def check_no_folder(path: Path) -> None:
+    """Refuse to put a file in the place of a folder of the user's.
+
+    Raises:
+        IsADirectoryError: If there is one.
+    """
+    if path.is_dir():
+        raise IsADirectoryError(
+            f'{path}: is a folder; give the name of a file, for example '
+            f'{path / "NAME"}'
+        )
 
 
 def file_sha256(path: Path) -> str:

@@ -22,7 +22,7 @@ from mmengine.runner.checkpoint import (
 from torch import Tensor
 
 from ..utils.dist import run_or_raise_on_all
-from .atomic import commit, file_sha256, tmp_path
+from .atomic import check_no_folder, commit, file_sha256, tmp_path
 from .safe_load import CHECKSUM, checksum, load_plain
 from .sharded import REST
 from .zoo import SCHEME, WEIGHTS, resolve
@@ -231,8 +231,12 @@ def save_state_dict(
         filename: ``.safetensors``, or anything else for a PyTorch checkpoint.
             Its folder is made.
         key: Under which they stand in a PyTorch checkpoint; None for its top.
+
+    Raises:
+        IsADirectoryError: If a folder is there.
     """
     path = Path(filename)
+    check_no_folder(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = tmp_path(path)
     if path.suffix == '.safetensors':

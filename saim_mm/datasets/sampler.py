@@ -91,8 +91,12 @@ class ReproducibleSampler(Sampler):
             self.epoch, self.consumed_samples = epoch, 0
 
     def state_dict(self) -> dict[str, int]:
-        """Where training is: ``consumed_samples``, and its ``seed``."""
-        return dict(consumed_samples=self.consumed_samples, seed=self.seed)
+        """Where training is: ``consumed_samples``, ``seed`` and ``size``."""
+        return dict(
+            consumed_samples=self.consumed_samples,
+            seed=self.seed,
+            size=self.size,
+        )
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on from a :meth:`state_dict`, of any number of processes."""

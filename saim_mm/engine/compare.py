@@ -33,6 +33,7 @@ from ..utils.check import check_arg, check_positive_int
 from .checks.config import check_config
 from .recipes import finetune_config, pretrain_config
 from .run import (
+    IMAGES,
     MAY_DIFFER,
     checkpoint_of,
     differences,
@@ -126,11 +127,11 @@ def compare(
         epochs=pretrain_epochs,
         options={
             **(options or {}),
-            'train_dataloader.dataset.ann_file': str(out / 'images.txt'),
+            'train_dataloader.dataset.ann_file': str(out / IMAGES),
         },
         images=images,
     )
-    write_list(out / 'images.txt', images)
+    write_list(out / IMAGES, images)
     backbone = {**cfg.model.backbone, 'init_cfg': None}
     common = dict(
         epochs=epochs,

@@ -75,7 +75,6 @@ def finish(
     )
     cfg.default_hooks.logger.interval = 10
     cfg.work_dir = str(Path(out).expanduser().resolve())
-    cfg.resume = True  # if there is something to go on from
     merge_options(cfg, options)
     for name in ('train_dataloader', 'val_dataloader', 'test_dataloader'):
         given = f'{name}.persistent_workers' in options

@@ -16,7 +16,7 @@ from mmengine.fileio import join_path
 from mmengine.hooks import CheckpointHook
 from mmengine.runner import CheckpointLoader, Runner
 
-from ..checkpoint.atomic import backup_path
+from ..checkpoint.atomic import ASIDE, backup_path
 from ..utils.dist import gather_errors, run_or_raise_on_all
 
 #: The checkpoint that a signal made.
@@ -74,15 +74,15 @@ def find_checkpoints(
         template: Of their names, beside MMEngine's.
 
     Returns:
-        First the one that the file ``last_checkpoint`` names, if
-        it is there (or, of a folder that was moved, in the one or the other);
-        then the others by the time that they were written. One that had
-        stepped aside when the power failed counts.
+        First the one that the file ``last_checkpoint`` names, if it is in
+        the one or the other, or where that says; then the others by the time
+        that they were written. One that had stepped aside when the power
+        failed counts.
     """
     folder, times = Path(folder or work_dir), {}
     names = '|'.join(map(_pattern, (template, *TEMPLATES, INTERRUPTED)))
     for path in folder.iterdir() if folder.is_dir() else ():
-        name = path.name.removesuffix('.old')
+        name = path.name.removesuffix(ASIDE)
         if re.fullmatch(names, name) and not (
             name != path.name and path.with_name(name).exists()
         ):
@@ -90,7 +90,8 @@ def find_checkpoints(
                 times[path] = path.stat().st_mtime_ns
     found = sorted(times, key=times.get, reverse=True)
     last = Path(read_pointer(work_dir))
-    for place in (last, folder / last.name, Path(work_dir, last.name)):
+    # It names the whole path, at which there may be another training's by now.
+    for place in (folder / last.name, Path(work_dir, last.name), last):
         for path in (place, backup_path(place)) if last.name else ():
             if path.exists():
                 others = [p for p in found if p.resolve() != path.resolve()]

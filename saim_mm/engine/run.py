@@ -20,8 +20,9 @@ from ..checkpoint.atomic import atomic_write
 from ..checkpoint.sharded import REST
 from ..checkpoint.zoo import DEMO, SCHEME, resolve, root
 from ..utils.check import check_arg
+from ..utils.lock import locked
 from .hooks.console_hook import ConsoleHook
-from .resume import find_checkpoints
+from .resume import find_checkpoints, read_pointer
 from .runner import SAIMRunner
 from .work_dir import check_writable
 
@@ -29,10 +30,12 @@ from .work_dir import check_writable
 CONFIG = 'config.py'
 #: Those with the images of a fine-tuning.
 LISTS = ('train.txt', 'val.txt')
+#: That of a pre-training for a comparison, beside its folder.
+IMAGES = 'images.txt'
 #: Fields that no result depends on: another machine, a folder that was moved,
-#: how often it is saved and logged.
+#: how often it is saved and logged. (`resume` stood in configs of before.)
 MAY_DIFFER = re.compile(
-    r'work_dir=|\w+_dataloader\.(num|persistent)_workers='
+    r'work_dir=|resume=|\w+_dataloader\.(num|persistent)_workers='
     r'|default_hooks\.(checkpoint\.(interval|max_keep_ckpts)|logger\.interval)='
 )
 #: Those by which a step of the optimiser is cut to the memory of a GPU.
@@ -215,34 +218,60 @@ def run(cfg: Config) -> Path:
     """
     out = Path(cfg.work_dir)
     path = out / CONFIG
-    new = not path.is_file()
-    if not new:
-        before = Config.fromfile(path)
-        same_step = images_per_step(before) == images_per_step(cfg)
-        changed = [
-            field
-            for field in differences(before.to_dict(), cfg.to_dict())
-            if not MAY_DIFFER.match(field)
-            and not (same_step and PARTS.match(field))
-        ]
-        check_arg(
-            not changed,
-            'out',
-            str(out),
-            'another folder, or an empty one: it holds a training with other '
-            f'settings ({", ".join(changed[:3])})',
-        )
-    else:
-        check_writable(out, 'out')
-        atomic_write(path, cfg.pretty_text.encode())
-    try:
-        train(cfg)
-    except BaseException:  # Ctrl-C before the first step among them
-        if new and not find_checkpoints(out):  # the next try may differ
-            for name in (CONFIG, *LISTS):
-                (out / name).unlink(missing_ok=True)
-        raise
+    check_writable(out, 'out')
+    with locked(out, 'out'):
+        new = not path.is_file()
+        if new:
+            check_arg(
+                not find_checkpoints(out),
+                'out',
+                str(out),
+                'another folder, or an empty one: it holds checkpoints of a '
+                f'training, without the {CONFIG} that says which',
+            )
+            atomic_write(path, cfg.pretty_text.encode())
+        else:
+            check_same(Config.fromfile(path), cfg)
+        try:
+            train(cfg)
+        except BaseException:  # Ctrl-C before the first step among them
+            if new and not find_checkpoints(out):  # the next try may differ
+                for name in (CONFIG, *LISTS):
+                    (out / name).unlink(missing_ok=True)
+            raise
     return find_checkpoints(out)[0]
+
+
+def check_same(before: Config, cfg: Config) -> None:
+    """Refuse to go on with other settings.
+
+    Args:
+        before: The config of the training that is there.
+
+    Raises:
+        ValueError: If a result depends on what differs.
+    """
+    same_step = images_per_step(before) == images_per_step(cfg)
+    # Whose content `write_list` compares; the folder may have been moved.
+    moved = tuple(
+        f'={str(Path(before.work_dir, name).resolve())!r}, '
+        f'now {str(Path(cfg.work_dir, name).resolve())!r}'
+        for name in (*LISTS, f'../{IMAGES}')
+    )
+    changed = [
+        field
+        for field in differences(before.to_dict(), cfg.to_dict())
+        if not MAY_DIFFER.match(field)
+        and not (same_step and PARTS.match(field))
+        and not field.endswith(moved)
+    ]
+    check_arg(
+        not changed,
+        'out',
+        str(cfg.work_dir),
+        'another folder, or an empty one: it holds a training with other '
+        f'settings ({", ".join(changed[:3])})',
+    )
 
 
 def images_per_step(cfg: Config) -> int:
@@ -254,6 +283,12 @@ def images_per_step(cfg: Config) -> int:
 def train(cfg: Config) -> None:
     """Train a config; Ctrl-C saves first."""
     cfg = cfg.copy()
+    # (The pointer alone, whose checkpoint is gone, is for `--resume` to say.)
+    cfg.resume = bool(find_checkpoints(cfg.work_dir)) or bool(
+        read_pointer(cfg.work_dir)
+    )
+    if cfg.resume:
+        cfg.load_from = None  # is of its first start
     # MMEngine has one visualizer of a name, in one folder.
     cfg.experiment_name = Path(cfg.work_dir).name
     runner = QuietRunner.from_cfg(cfg)

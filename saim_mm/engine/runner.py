@@ -67,6 +67,13 @@ def catch_up(runner: Runner) -> None:
             hook.catch_up(runner)
 
 
+def expect_weights(runner: Runner) -> None:
+    """Before a test: refuse a ``load_from`` without all of the weights."""
+    if runner._load_from and not runner._has_loaded:
+        runner._resume = False  # as the config of a training may say
+        check_heads(runner.cfg, runner._load_from, unwrap_model(runner.model))
+
+
 @RUNNERS.register_module()
 class SAIMRunner(Runner):
     """MMEngine's Runner for configs with ``runner_type = 'SAIMRunner'``.
@@ -173,22 +180,21 @@ class SAIMRunner(Runner):
             ended_with_loop(self),
             signals_given_back(self.hooks),
         ):
+            super().dump_config()
             return super().train()
 
+    def dump_config(self) -> None:
+        """Leave it to :meth:`train`: nobody else's is overwritten."""
+
     def val(self) -> dict[str, float]:
-        self._check_heads()
+        expect_weights(self)
         with explain_dead_processes(), ended_with_loop(self):
             return super().val()
 
     def test(self) -> dict[str, float]:
-        self._check_heads()
+        expect_weights(self)
         with explain_dead_processes(), ended_with_loop(self):
             return super().test()
-
-    def _check_heads(self) -> None:
-        """Refuse a ``load_from`` without weights that the model has."""
-        if self._load_from and not self._has_loaded and not self._resume:
-            check_heads(self.cfg, self._load_from, unwrap_model(self.model))
 
     def save_checkpoint(
         self,

@@ -18,6 +18,8 @@ from .dist import run_or_raise_on_all
 
 #: The file in a folder that the process at work there has locked.
 LOCK = '.lock'
+#: Folders that this process has locked.
+HELD: set[Path] = set()
 
 
 @contextlib.contextmanager
@@ -35,6 +37,10 @@ def locked(folder: str | Path, field: str) -> Iterator[None]:
         RuntimeError: If another run holds the lock. (In the others of
             several processes OSError.)
     """
+    place = Path(folder).resolve()
+    if place in HELD:
+        yield
+        return
     with contextlib.ExitStack() as stack:
 
         def lock() -> None:
@@ -64,4 +70,8 @@ def locked(folder: str | Path, field: str) -> Iterator[None]:
             file.flush()
 
         run_or_raise_on_all(lock, main_only=True)
-        yield
+        HELD.add(place)
+        try:
+            yield
+        finally:
+            HELD.remove(place)

@@ -147,3 +147,16 @@ def test_slurm_says_where_to_submit(tmp_path):
     )
     assert code == 2
     assert f'{tmp_path}: must be the folder with tools/train.py' in output
+
+
+def test_where_each_start_would_begin_anew():
+    """With a file behind --resume, in scripts that start by themselves."""
+    code, output = call(
+        *(ROOT / 'tools/slurm_batch.sh', 'CONFIG', 'DIR', '--resume', 'FILE')
+    )
+    assert code == 2 and '--resume: this script gives it' in output
+    code, output = call(
+        *(ROOT / 'tools/dist_train.sh', 'CONFIG', 2, '--resume', 'FILE'),
+        MAX_RESTARTS='3',
+    )
+    assert code == 2 and 'would begin at FILE each time' in output

@@ -37,7 +37,8 @@ def test_the_benchmarks_literal_form(mode):
 
 
 def test_a_readout_that_was_trained_on_the_host(mode):
-    extract = saim_mm.FeatureExtractor('saim_vit-mini-p4')
+    model = saim_mm.get_model('saim_vit-mini-p4')
+    extract = saim_mm.FeatureExtractor(model)
     readout = EfficientProbing(96, 8)
     image = np.zeros((32, 32, 3), np.uint8)
     with mode:

@@ -2,12 +2,14 @@
 
 import importlib
 import os
+import runpy
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import pytest
-from helpers import ROOT
+from helpers import FORK, ROOT, bright_and_dark
 from mmengine.config import Config
 from PIL import Image
 
@@ -18,6 +20,7 @@ from saim_mm.engine import memory, recipes, run
 from saim_mm.models.vit import SAIMViT
 from saim_mm.utils.check import ConfigError
 from saim_mm.utils.dependency import require
+from saim_mm.utils.lock import locked
 
 
 @pytest.fixture(autouse=True)
@@ -247,8 +250,105 @@ def test_words_of_the_scripts(words, monkeypatch):
     monkeypatch.syspath_prepend(ROOT / 'tools')
     read = importlib.import_module('toolbox').read_arguments
     name = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
-    cfg, checkpoint, options = read(
+    cfg, args = read(
         [str(ROOT / name) if word == 'CONFIG' else word for word in words]
     )
-    assert cfg.filename == str(ROOT / name) and checkpoint == 'CHECKPOINT'
-    assert options == ({'a': 1} if 'a=1' in words else {})
+    assert cfg.filename == str(ROOT / name)
+    assert args.checkpoint == 'CHECKPOINT'
+    assert args.cfg_options == ({'a': 1} if 'a=1' in words else {})
+    assert args.resume is (True if '--resume' in words else None)
+
+
+def test_load_from_is_of_the_first_start(tmp_path, monkeypatch):
+    """With --resume, which a cluster's script always gives."""
+    monkeypatch.syspath_prepend(ROOT / 'tools')
+    read = importlib.import_module('toolbox').read_arguments
+    begin_or_go_on = runpy.run_path(ROOT / 'tools/train.py')['begin_or_go_on']
+    words = [
+        str(
+            ROOT
+            / 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
+        ),
+        *('--work-dir', str(tmp_path), '--resume'),
+        *('--cfg-options', 'load_from=a.pth'),
+    ]
+    first = begin_or_go_on(words, *read(words))
+    assert first == [word for word in words if word != '--resume']
+    (tmp_path / 'epoch_1.pth').touch()
+    cfg, args = read(begin_or_go_on(words, *read(words)))
+    assert args.resume is True and cfg.load_from is None
+
+
+def test_a_scope_of_no_toolbox(monkeypatch):
+    monkeypatch.syspath_prepend(ROOT / 'tools')
+    cfg = Config(dict(default_scope='mmengine'))
+    assert importlib.import_module('toolbox').check(cfg) == 'mmpretrain'
+
+
+def test_checkpoints_without_a_config(folder):
+    """Of another training they would be gone on with, mid-way."""
+    cfg = config(folder)
+    out = Path(cfg.work_dir)
+    out.mkdir()
+    (out / 'epoch_7.pth').write_text('of another')
+    with pytest.raises(ValueError, match='holds checkpoints of a training'):
+        run.run(cfg)
+    assert not (out / 'config.py').exists()
+
+
+def hold(folder, connection):
+    with locked(folder, 'out'):
+        connection.send('locked')
+        connection.recv()
+
+
+def test_two_at_once(folder):
+    """The second takes nothing away from the first."""
+    cfg = config(folder)
+    out = Path(cfg.work_dir)
+    out.mkdir()
+    (out / 'train.txt').write_text('of the first')
+    ours, theirs = FORK.Pipe()
+    process = FORK.Process(target=hold, args=(out, theirs), daemon=True)
+    process.start()
+    assert ours.recv() == 'locked'
+    with pytest.raises(RuntimeError, match=f'{process.pid} .* is at work'):
+        run.run(cfg)
+    process.kill()
+    process.join()
+    assert (out / 'train.txt').read_text() == 'of the first'
+
+
+def test_weights_are_those_of_the_first_start(folder, monkeypatch):
+    """`load_from` behind the command; a training that was stopped goes on."""
+    seen = []
+
+    def look(cfg):
+        seen.append((cfg.resume, cfg.load_from))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(run.QuietRunner, 'from_cfg', look)
+    cfg = config(folder, options={'load_from': 'a.pth'})
+    assert not cfg.resume  # a test of config.py loads weights, too
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run.train(cfg)
+        Path(cfg.work_dir).mkdir(exist_ok=True)
+        Path(cfg.work_dir, 'interrupted.pth').touch()
+    assert seen == [(False, 'a.pth'), (True, None)]
+
+
+def test_a_folder_that_was_moved(tmp_path):
+    """The lists in it have other paths, and are compared themselves."""
+    classes = tmp_path / 'classes'
+    classes.mkdir()
+    bright_and_dark(classes, 4, 30, 30)
+    old, new = tmp_path / 'old', tmp_path / 'new'
+    before, _ = recipes.finetune_config(classes, old, epochs=2)
+    old.rename(new)
+    cfg, _ = recipes.finetune_config(classes, new, epochs=2)
+    assert str(new / 'train.txt') in cfg.pretty_text
+    run.check_same(before, cfg)
+    cfg.train_dataloader.dataset.ann_file = str(tmp_path / 'train.txt')
+    with pytest.raises(ValueError, match='dataset.ann_file='):
+        run.check_same(before, cfg)

@@ -155,7 +155,7 @@ def soak(kind, photos, tmp_path, kills):
             'starting'
             if find_checkpoints(run)[:1] == newest
             else 'writing'
-            if any(name.endswith(('.part', '.old')) for name in writing)
+            if any(name.endswith(('.part', '.aside')) for name in writing)
             else 'training'
         ] += 1
         gone = time.time() + 20

@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import assert_same, train, weights
 from mmengine.hooks import Hook
-from mmengine.optim import OptimWrapper
+from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import HOOKS
 
 from saim_mm import NonFiniteHook
@@ -179,6 +179,24 @@ def test_bad_arguments():
         NonFiniteHook(policy='ignore')
     with pytest.raises(ValueError, match='NonFiniteHook.max_times=0: must be'):
         NonFiniteHook(max_times=0)
+
+
+def test_where_only_losses_are_looked_at():
+    """A loss scaler leaves steps out, for ever if each loss is infinite."""
+    wrapper = object.__new__(AmpOptimWrapper)  # which takes a GPU
+    logger = SimpleNamespace(error=print)
+    runner = SimpleNamespace(
+        optim_wrapper=wrapper, rank=0, iter=0, logger=logger
+    )
+    hook = NonFiniteHook(policy='restore')
+    with pytest.raises(ValueError, match='policy=.restore.: must be .stop.'):
+        hook.before_train(runner)
+    hook = NonFiniteHook(policy='skip', max_times=2)
+    hook.before_train(runner)
+    with pytest.raises(FloatingPointError, match='max_times=2: stopped'):
+        for _ in range(4):
+            hook.after_train_iter(runner, 0, {}, {'loss': float('nan')})
+    assert hook.times == 3
 
 
 def test_twice(config, images, tmp_path):

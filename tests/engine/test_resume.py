@@ -2,6 +2,7 @@
 
 import copy
 import re
+import shutil
 import signal
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from saim_mm.checkpoint import atomic
 from saim_mm.checkpoint.atomic import commit
 from saim_mm.checkpoint.loader import load_from_local
 from saim_mm.datasets.sampler import SeededIndex
+from saim_mm.engine.hooks import deferred_info_hook
 from saim_mm.engine.resume import find_checkpoints
 
 
@@ -61,7 +63,7 @@ def test_draws():
     assert [i for i, _ in stream[:10]] == [i for i, _ in passes[0]]
     assert sorted(i for i, _ in stream[10:20]) == list(data)
     endless.load_state_dict(dict(consumed_samples=7))
-    assert endless.state_dict() == dict(consumed_samples=7, seed=3)
+    assert endless.state_dict() == dict(consumed_samples=7, seed=3, size=10)
     assert [(int(d), d.key) for d, _ in zip(endless, range(18))] == stream[7:]
     other = ReproducibleSampler(data, seed=4, infinite=True)
     other.load_state_dict(endless.state_dict())
@@ -419,6 +421,50 @@ def test_a_pointer_elsewhere(images, tmp_path):
     cfg.work_dir = str(tmp_path / 'moved')
     cfg.train_cfg.max_iters = 4
     assert resumed_at(cfg) == 3
+    # Where it was there is another training by now.
+    (tmp_path / 'run').mkdir()
+    (tmp_path / 'run/iter_4.pth').write_text('of another')
+    (tmp_path / 'moved/last_checkpoint').write_text(
+        str(tmp_path / 'run/iter_4.pth')
+    )
+    found = find_checkpoints(tmp_path / 'moved')
+    assert found[0] == tmp_path / 'moved/iter_4.pth'
+    assert tmp_path / 'run/iter_4.pth' not in found
+
+
+def test_other_images_and_a_loop_that_does_not_skip(images, tmp_path):
+    """They are another order: the log says so."""
+    folder = tmp_path / 'images'
+    shutil.copytree(images, folder, symlinks=True)
+    cfg = config(folder, tmp_path / 'run', iters=2)
+    train(cfg)
+    cfg.train_cfg.update(max_iters=3, fast_forward_on_resume=True)
+    assert resumed_at(cfg) == 2
+    assert 'some come twice' not in texts(tmp_path / 'run')
+    sorted(folder.iterdir())[0].unlink()
+    cfg.train_cfg.max_iters = 4
+    assert resumed_at(cfg) == 3
+    text = texts(tmp_path / 'run')
+    assert 'There are 22 images now; before, there were 23' in text
+
+
+def test_no_more_is_kept_of_a_log_than_is_read(images, tmp_path, monkeypatch):
+    """Each iteration copies all of it."""
+    monkeypatch.setattr(deferred_info_hook, 'KEPT', 6)
+    cfg = config(images, tmp_path / 'run', iters=9)
+    lengths = []
+    for windows in ([], ['global'], [8]):
+        cfg.log_processor.custom_cfg = [
+            dict(
+                data_src='loss',
+                method_name='mean',
+                window_size=size,
+            )
+            for size in windows
+        ]
+        hub = train(cfg).message_hub
+        lengths.append({len(log.data[0]) for log in hub.log_scalars.values()})
+    assert lengths == [{6}, {9}, {8}]
 
 
 def write_kind(path, is_folder, text):
@@ -441,7 +487,7 @@ def test_files_and_folders_of_a_name(tmp_path, monkeypatch, before, after):
     (tmp_path / 'last_checkpoint').write_text(str(path))
     if before is not None:
         write_kind(path, before, 'before')
-    write_kind(tmp_path / 'interrupted.pth.old', True, 'of long ago')
+    write_kind(tmp_path / 'interrupted.pth.aside', True, 'of long ago')
     write_kind(atomic.tmp_path(path), after, 'after')
     states = []
     replace = Path.replace

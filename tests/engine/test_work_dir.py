@@ -186,3 +186,14 @@ def test_report_that_cannot_be_written(photos, tmp_path):
     assert train(config(images, tmp_path / 'run', iters=3)).iter == 3
     [log] = tmp_path.glob('run/*/*.log')
     assert 'unreadable_files.txt: not written (' in log.read_text()
+
+
+def test_the_config_of_whoever_trains(photos, tmp_path):
+    """Neither a test nor a training that is refused overwrites it."""
+    cfg = config(photos, tmp_path / 'run', iters=1)
+    cfg.dump(tmp_path / 'config.py')
+    cfg = Config.fromfile(tmp_path / 'config.py')
+    SAIMRunner.from_cfg(cfg)
+    assert not (tmp_path / 'run/config.py').exists()
+    train(cfg)
+    assert (tmp_path / 'run/config.py').is_file()

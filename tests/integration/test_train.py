@@ -155,7 +155,6 @@ def test_two_processes_test_as_one(digits, tmp_path):
         code, output = call(
             *(*command, '--work-dir', tmp_path),
             *('--cfg-options', f'test_dataloader.dataset.data_root={data}'),
-            PORT='29537',
         )
         assert code == 0, output
         found.append(re.findall(r'accuracy/top1: (\S+)', output)[-1])

@@ -28,6 +28,7 @@ import json
 import math
 from pathlib import Path
 
+from saim_mm.checkpoint.atomic import check_no_folder
 from saim_mm.checkpoint.formats import (
     FORMATS,
     detect_format,
@@ -117,6 +118,7 @@ def main():
         )
 
     try:
+        check_no_folder(args.target)
         weights = load_state_dict(args.source)
         format = detect_format(weights)
         if format != 'mmpretrain':

@@ -42,7 +42,7 @@ RANGES: dict[str, str] = {
     r'|size_divisor|pool_scales|dilations?|(\w+_)?kernel_size'
     '|segment_size': 'int [1, 1e5]',
     r'LogProcessor\.window_size': 'int [1, 1e9)',
-    'window_size': 'int [0, 1e5]',
+    r'(?!custom_cfg\.)\w+\.window_size': 'int [0, 1e5]',
     'sampling_ratio': 'int [-1, 1e5]',
     'drop_path_rate|drop_rate|label_smooth_val': '[0, 1)',
     'dropout_ratio': '-1 or [0, 1)',

@@ -17,7 +17,7 @@ from mmengine.hooks import CheckpointHook, Hook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...checkpoint.atomic import atomic_write
+from ...checkpoint.atomic import ASIDE, atomic_write
 from ...utils.check import check_arg, check_positive_int
 from ...utils.dist import run_or_raise_on_all, unwrap_model
 from ..fsdp import is_sharded
@@ -199,7 +199,7 @@ class SafeCheckpointHook(CheckpointHook):
     def _remove(self, filename: str) -> None:
         path = self.file_backend.join_path(self.out_dir, filename)
         # What a power failure left first, as it counts without the other.
-        for name in (f'{path}.old', path):
+        for name in (f'{path}{ASIDE}', path):
             if self.file_backend.isfile(name):
                 self.file_backend.remove(name)
             elif self.file_backend.isdir(name):  # of fsdp

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import sys
+
 from mmengine.hooks import LoggerHook, RuntimeInfoHook
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
 from ..scalars import DeferredScalars
+
+#: Values of a scalar that are kept at least; MMEngine keeps a million, and
+#: copies all of them in every iteration.
+KEPT = 10_000
 
 
 @HOOKS.register_module()
@@ -20,9 +26,20 @@ class DeferredInfoHook(RuntimeInfoHook):
 
     def __init__(self) -> None:
         self.losses = DeferredScalars()
+        self.kept = sys.maxsize
 
     def before_train(self, runner: Runner) -> None:
         self.losses.queue.clear()  # of a failed training
+        windows = [cfg['window_size'] for cfg in custom_windows(runner)]
+        self.kept = (
+            sys.maxsize
+            if 'global' in windows
+            else max(
+                KEPT,
+                len(runner.train_dataloader),
+                *(size for size in windows if isinstance(size, int)),
+            )
+        )
         super().before_train(runner)
 
     def after_train_iter(
@@ -36,6 +53,8 @@ class DeferredInfoHook(RuntimeInfoHook):
         if outputs is not None:
             self.losses.put(outputs)
         self.catch_up(runner, keep=0 if is_logged(runner, batch_idx) else 1)
+        for log in runner.message_hub.log_scalars.values():
+            log.max_length = min(log.max_length, self.kept)
 
     def after_train_epoch(
         self, runner: Runner, metrics: dict | None = None
@@ -46,6 +65,13 @@ class DeferredInfoHook(RuntimeInfoHook):
         """Hand on the losses of all iterations but the last ``keep``."""
         for losses, _ in self.losses.take(keep):
             super().after_train_iter(runner, 0, None, losses)
+
+
+def custom_windows(runner: Runner) -> list[dict]:
+    """What a config logs over windows of its own."""
+    return [
+        cfg for cfg in runner.log_processor.custom_cfg if 'window_size' in cfg
+    ]
 
 
 def read_losses(runner: Runner) -> None:

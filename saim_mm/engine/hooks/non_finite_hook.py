@@ -12,7 +12,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.registry import HOOKS
 from mmengine.runner import Runner
 
-from ...utils.check import check_choice, check_positive_int
+from ...utils.check import check_arg, check_choice, check_positive_int
 from ..fsdp import is_sharded
 from ..resume import newest_checkpoint
 from ..scalars import DeferredScalars
@@ -37,7 +37,8 @@ class NonFiniteHook(Hook):
         max_times: After how many steps left out training stops all the same.
 
     Raises:
-        ValueError: If an argument is not as above.
+        ValueError: If an argument is not as above, or before training to
+            'restore' where only the loss is looked at.
         FloatingPointError: If training stops.
     """
 
@@ -51,15 +52,24 @@ class NonFiniteHook(Hook):
         self.max_times = max_times
         self.times = 0
         self.norm: torch.Tensor | float = 0.0
+        self.watched = True
         self.seen = DeferredScalars()
 
     def before_train(self, runner: Runner) -> None:
         """Put a look at the gradients before every step of the optimiser."""
         self.seen.queue.clear()  # of a failed training
         wrapper = runner.optim_wrapper
-        if not isinstance(wrapper, OptimWrapper) or isinstance(
+        self.watched = isinstance(wrapper, OptimWrapper) and not isinstance(
             wrapper, AmpOptimWrapper
-        ):
+        )
+        if not self.watched:
+            check_arg(
+                self.policy != 'restore',
+                'NonFiniteHook.policy',
+                self.policy,
+                f"'stop' or 'skip' with {type(wrapper).__name__}: of it only "
+                'the loss of each process is known',
+            )
             return
         step, optimizer = wrapper.step, wrapper.optimizer
 
@@ -137,7 +147,7 @@ class NonFiniteHook(Hook):
             f'loss {dict(losses)}, {norm[0]} {norm[1]:g}; its files: {files}'
         )
         # Of the loss alone one process may know; the gradients are shared.
-        left_out = not math.isfinite(norm[1])
+        left_out = not self.watched or not math.isfinite(norm[1])
         self.times += left_out
         if self.policy == 'stop' or self.times > self.max_times:
             raise FloatingPointError(

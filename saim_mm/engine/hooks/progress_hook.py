@@ -71,13 +71,21 @@ class ProgressHook(Hook):
         )
         if goes_on:
             check_same_training(sampler, self.loaded)
+            size = self.loaded.get('size', sampler.size)
+            if size != sampler.size:
+                runner.logger.warning(
+                    f'There are {sampler.size} images now; before, there were '
+                    f'{size}. The order is another one: of this pass some '
+                    'come twice, and some not at all'
+                )
             sampler.set_epoch(runner.epoch)
             sampler.load_state_dict(self.loaded)
         if isinstance(loop, EpochBasedTrainLoop):
             self._fit_epoch(runner)
         elif isinstance(loop, IterBasedTrainLoop) and goes_on:
+            skips = not getattr(loop, 'fast_forward_on_resume', False)
             loop.dataloader_iterator = AdvancedIterator(
-                runner.train_dataloader, loop.iter
+                runner.train_dataloader, loop.iter * skips
             )
 
     def _fit_epoch(self, runner: Runner) -> None:
