@@ -1,6 +1,10 @@
-"""How Sphinx builds the documentation: `make docs`."""
+"""How Sphinx builds the documentation: `make docs`.
+
+`python docs/conf.py` writes zoo_table.md, a page of it, anew.
+"""
 
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import yaml
@@ -24,17 +28,24 @@ html_title = f'saim_mm {release}'
 html_show_copyright = False
 html_static_path = ['static']
 html_css_files = ['tables.css']
-exclude_patterns = ['_build', 'zoo_table.md']
+exclude_patterns = ['_build']
 myst_heading_anchors = 3
 autodoc_member_order = 'bysource'
 autodoc_typehints = 'description'
 # Base classes of the toolboxes document themselves in their own format.
 autodoc_inherit_docstrings = False
+# `make docs` installs neither: the classes on top of theirs are shown anyway.
+autodoc_mock_imports = [x for x in ('mmdet', 'mmseg') if not find_spec(x)]
 
 
 def zoo_table():
-    """The models of configs/*/metafile.yml, as tables in Markdown."""
-    lines = []
+    """The models of configs/*/metafile.yml, as a page in Markdown."""
+    lines = [
+        '# Models\n',
+        'What the `metafile.yml` of each folder of `configs/` lists (`python '
+        'docs/conf.py`\nwrites this page). [How to get them](zoo.md), and '
+        'what *(paper)* means.\n',
+    ]
     for task in ('pretrain', 'classification', 'detection', 'segmentation'):
         path = ROOT / 'configs' / task / 'metafile.yml'
         last = 'weights' if task == 'pretrain' else 'results'
@@ -60,7 +71,9 @@ def zoo_table():
                 f'| {"<br>".join(cells)} |'
             )
         lines.append('')
-    return '\n'.join(lines)
+    return '\n'.join(lines).rstrip('\n') + '\n'
 
 
-(Path(__file__).parent / 'zoo_table.md').write_text(zoo_table())
+# Sphinx runs this file, too, under another name: it changes no page.
+if __name__ == '__main__':
+    (Path(__file__).parent / 'zoo_table.md').write_text(zoo_table())

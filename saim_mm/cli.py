@@ -70,7 +70,10 @@ ARCH = click.option('--arch', help='mini, 192x4, tiny, small, base or large')
 SIZE = click.option('--size', type=int, help='side of a crop in pixels')
 PATCH = click.option('--patch', type=int, help='side of a patch in pixels')
 CHANNELS = click.option(
-    '--channels', type=int, help='of an image; 3 is RGB, of 8 bit if need be'
+    '--channels',
+    type=int,
+    help='channels of an image (default: what the images, or --init, have); '
+    '3: RGB, a single channel is repeated',
 )
 EPOCHS = click.option('--epochs', type=int, help='passes over the images')
 
@@ -132,7 +135,8 @@ def finetune(folder: str, out: str, **arguments: Any) -> None:
     """Train a classifier on FOLDER: a folder of images for each class.
 
     Either train/CLASS/* and val/CLASS/*, or CLASS/*, of which a fifth is kept
-    for validation.
+    for validation. KEY=VALUE: any option of the config, which is in
+    OUT/config.py.
     """
     from .engine.compare import logged_accuracy
     from .engine.recipes import finetune_config
@@ -322,20 +326,28 @@ def view(
     show_default=True,
     help='share of the labels; may be given more than once',
 )
-@click.option('--seeds', default=3, show_default=True)
-@click.option('--pretrain-epochs', type=int, help='of the pre-training')
+@click.option(
+    '--seeds',
+    default=3,
+    show_default=True,
+    help='repetitions, each with other labels',
+)
+@click.option('--pretrain-epochs', type=int, help='passes of the pre-training')
 @ARCH
 @SIZE
 @PATCH
 @CHANNELS
-@click.option('--epochs', type=int, help='of fine-tuning with all labels')
+@click.option(
+    '--epochs', type=int, help='passes of fine-tuning with all labels'
+)
 @OPTIONS
 def compare(folder: str, out: str, **arguments: Any) -> None:
     """Find out whether pre-training helps on FOLDER of classes.
 
     Pre-trains on its images without their labels; then trains classifiers
     from that and from scratch, with several shares of the labels and seeds.
-    The same command again goes on where it stopped.
+    The same command again goes on where it stopped. KEY=VALUE: any option of
+    both configs, of the pre-training and of the fine-tuning.
     """
     from .engine.compare import compare
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,9 @@ CONTAINERS = dict(
     CLASSES=(list, tuple),
     PALETTE=(list, tuple),
 )
+
+#: Numbers in one of these; lists take more memory than tensors.
+MOST = 2**20
 
 #: Whole numbers, or nothing.
 COUNTS = {'epoch', 'iter', 'max_epochs', 'max_iters', 'seed'}
@@ -218,8 +221,9 @@ def _known(info: Any, folder: Path) -> dict[str, Any]:
         if name in COUNTS:
             fits = value is None or (type(value) is int and value >= 0)
         elif name in CONTAINERS:
-            value = _lists(value)
-            fits = type(value) in CONTAINERS[name]
+            fits = _size(value) <= MOST
+            value = _lists(value) if fits else None
+            fits = fits and type(value) in CONTAINERS[name]
             if name == 'keep_ckpt_ids':
                 fits = fits and all(type(x) is int for x in value)
         elif name == 'last_ckpt' or name.startswith('best_ckpt'):
@@ -233,6 +237,15 @@ def _known(info: Any, folder: Path) -> dict[str, Any]:
         if fits:
             known[name] = value
     return known
+
+
+def _size(value: Any) -> int:
+    """How many numbers the tensors in a value hold."""
+    if isinstance(value, Tensor):
+        return value.numel()
+    parts = value.values() if isinstance(value, dict) else value
+    many = isinstance(parts, Iterable) and not isinstance(parts, str)
+    return sum(map(_size, parts)) if many else 0
 
 
 def _lists(value: Any) -> Any:

@@ -19,9 +19,6 @@ from torch import Tensor
 from .errors import CodeError, FormatError
 from .pickle_data import KEYS, Instance, Name, Reference
 
-#: A tensor may repeat its values up to this many, as ``expand`` does.
-MAX_REPEATED = 2**20
-
 #: Containers in containers; a checkpoint has fewer than ten.
 MAX_DEPTH = 50
 
@@ -156,13 +153,14 @@ class TreeBuilder:
     def __init__(self, length: int, read: Callable[[Storage], Tensor]) -> None:
         self.read = read
         self.storages: dict[str, Tensor] = {}
-        # Each part takes a byte at least; what is repeated takes no more.
-        self.left = 10 * length + 1000
+        # Each part takes a byte at least; what is repeated (a tensor's values
+        # by ``expand``, too) takes no more than this.
+        self.left = 10 * length + 2**20
 
     def build(self, value: Any, depth: int = 0) -> Any:
-        self.left -= 1
-        if self.left < 0 or depth > MAX_DEPTH:
-            raise FormatError('deeper, or larger, than checkpoints are')
+        self._take(1)
+        if depth > MAX_DEPTH:
+            raise FormatError('deeper than checkpoints are')
         kind = type(value)
         if kind in KEYS:
             return value
@@ -178,6 +176,11 @@ class TreeBuilder:
         if kind is Name:
             raise CodeError(value.path)
         raise FormatError('numbers that belong to no tensor')
+
+    def _take(self, number: int) -> None:
+        self.left -= number
+        if self.left < 0:
+            raise FormatError('larger than its file')
 
     def _dict(self, pairs: Any, depth: int) -> dict:
         built = {}
@@ -218,20 +221,24 @@ class TreeBuilder:
                 return array if array is NOTHING else array.item()
             if name == '_reconstruct' and type(made.state) is tuple:
                 _, shape, dtype, fortran, content = made.state
-                return _array(dtype, shape, content, fortran)
+                array = _array(dtype, shape, content, fortran)
+                if array is not NOTHING:  # as often as it is referred to
+                    self._take(array.numel())
+                return array
         if path in DROPPED:
             return NOTHING
         raise CodeError(path)
 
     def _mapping(self, made: Instance, depth: int) -> dict:
         """An OrderedDict, which may have what modules say of their weights."""
-        pairs = list(made.items)
-        for given in made.args:
-            if type(given) is dict:
-                pairs = [*given.items(), *pairs]
-            elif type(given) is list:  # as Python 2 did
-                pairs = [*(tuple(pair) for pair in given), *pairs]
-        built = self._dict(pairs, depth)
+        given = made.args[-1] if made.args else None
+        if type(given) is dict:
+            given = list(given.items())
+        elif type(given) is list:  # as Python 2 did
+            given = [tuple(pair) for pair in given]
+        else:  # a defaultdict's function
+            given = []
+        built = self._dict([*given, *made.items], depth)
         state = made.state if type(made.state) is dict else {}
         versions = state.get('_metadata')
         if made.path == 'collections.OrderedDict' and versions is not None:
@@ -272,8 +279,7 @@ class TreeBuilder:
         last = offset + sum((n - 1) * s for n, s in zip(size, stride))
         if len(size) != len(stride) or (number and last >= len(storage)):
             raise FormatError('a tensor that reaches out of its storage')
-        if number > max(len(storage), MAX_REPEATED):
-            raise FormatError('a tensor of many more values than it has')
+        self._take(max(0, number - len(storage)))
         return storage.as_strided(size, stride, offset if number else 0)
 
 

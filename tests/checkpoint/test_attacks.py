@@ -158,6 +158,26 @@ SHAPES = {
 }
 
 
+def test_what_is_said_again_and_again(tmp_path):
+    """A word in a file, and much memory each time."""
+    path = tmp_path / 'x.pth'
+    torch.save([np.zeros(2**16)] * 1000, path)
+    with pytest.raises(ValueError, match=r'x\.pth.*larger than its file'):
+        load_from_local(path)
+    one = torch.zeros(1)
+    torch.save([one.expand(2**20)] * 10, path)
+    with pytest.raises(ValueError, match=r'x\.pth.*larger than its file'):
+        load_from_local(path)
+    torch.save([one.expand(2**19), one.expand(2, 3)], path)
+    assert [len(x) for x in load_from_local(path)] == [2**19, 2]
+    # Lists take more.
+    values = torch.zeros(2**16)
+    for times, kept in ((10, True), (1000, False)):
+        meta = dict(epoch=1, CLASSES=[values] * times)
+        torch.save(dict(meta=meta, state_dict={}), path)
+        assert ('CLASSES' in load_from_local(path)['meta']) == kept
+
+
 @pytest.mark.parametrize('what', SHAPES)
 def test_nothing_is_made_of_what(what, tmp_path):
     path = write(tmp_path / 'x.pth', SHAPES[what])

@@ -13,7 +13,7 @@ from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
 import saim_mm
-from saim_mm import ReproducibleSampler
+from saim_mm import ReproducibleSampler, SafeCheckpointHook
 from saim_mm.checkpoint import atomic
 from saim_mm.checkpoint.atomic import commit
 from saim_mm.checkpoint.loader import load_from_local
@@ -560,3 +560,40 @@ def test_disk_is_full(images, tmp_path, monkeypatch):
         OSError, match=r"work_dir='.*b': the disk has 0.00 GiB"
     ):
         train(config(images, tmp_path / 'b', iters=1))
+
+
+@pytest.mark.parametrize('measures', [['acc'], ['acc', 'other']])
+def test_the_best_is_removed_after_the_better_is_there(
+    images, tmp_path, measures, monkeypatch
+):
+    """Killed in between there would be none, and its score would stay."""
+    cfg = config(images, tmp_path, iters=1)
+    cfg.default_hooks.checkpoint.update(
+        save_best=measures if measures[1:] else 'acc', rule='greater'
+    )
+    runner = train(cfg)
+    [hook] = [h for h in runner.hooks if isinstance(h, SafeCheckpointHook)]
+
+    def best():
+        return sorted(path.name for path in tmp_path.glob('best_*'))
+
+    def after(step, score):
+        runner.train_loop._iter = step
+        hook._save_best_checkpoint(runner, dict.fromkeys(measures, score))
+        return best()
+
+    names = {i: [f'best_{x}_iter_{i}.pth' for x in measures] for i in (1, 3)}
+    assert after(1, 0.5) == names[1]
+    assert after(2, 0.4) == names[1]
+    save, seen = runner.save_checkpoint, []
+
+    def fail(*args, **kwargs):
+        seen.append(best())
+        raise OSError(28, 'No space left on device')
+
+    monkeypatch.setattr(runner, 'save_checkpoint', fail)
+    with pytest.raises(OSError):
+        after(3, 0.6)
+    assert seen == [names[1]]
+    monkeypatch.setattr(runner, 'save_checkpoint', save)
+    assert after(3, 0.7) == names[3]

@@ -1,6 +1,8 @@
 """What README and docs name is there, and what they say to do works."""
 
+import importlib
 import re
+import runpy
 import shlex
 import subprocess
 import sys
@@ -8,13 +10,18 @@ from importlib.machinery import PathFinder
 
 import pytest
 import torch
-from helpers import ROOT, call
+from helpers import ROOT, TINY, call
 from mmengine.config import Config, DictAction
+from mmengine.registry import DefaultScope
 from mmpretrain.registry import MODELS
 
 from saim_mm import SAIMRunner
 
-PAGES = [ROOT / 'README.md', *sorted((ROOT / 'docs').glob('*.md'))]
+PAGES = [
+    ROOT / 'README.md',
+    ROOT / 'configs/README.md',
+    *sorted((ROOT / 'docs').glob('*.md')),
+]
 OPTIONS = (ROOT / 'docs/pretrain.md').read_text()
 # make and pip are what set up the tests themselves.
 STUDY = 'configs/pretrain/saim_vit-tiny-p4_1xb512-amp-coslr-400e_cifar10.py'
@@ -186,6 +193,51 @@ def test_python_of_the_zoo():
     )
 
 
+#: Configs of docs/downstream.md -> toolbox, what they stand on.
+OWN = {
+    'my_classifier.py': ('mmpretrain', None),
+    'my_detector.py': ('mmdet', 'mmdet::_base_/models/mask-rcnn_r50_fpn.py'),
+    'my_segmentation.py': ('mmseg', 'mmseg::_base_/models/upernet_beit.py'),
+}
+
+
+@pytest.mark.parametrize('name', OWN)
+def test_configs_of_ones_own(name, checkpoint, tmp_path, monkeypatch):
+    """They build a model whose backbone takes the weights."""
+    scope, base = OWN[name]
+    pytest.importorskip(scope)
+    [code] = [c for _, c in blocks('python') if c.startswith(f'# {name}\n')]
+    code = f'_base_ = [{base!r}]\n{code}' if base else code
+    (tmp_path / name).write_text(code)
+    if scope != 'mmpretrain':  # or nothing finds mmseg::
+        importlib.import_module(re.search(r"imports=\['(.*?)'", code)[1])
+    cfg = Config.fromfile(tmp_path / name)
+    with DefaultScope.overwrite_default_scope(scope):
+        backbone = cfg.model.backbone.copy()
+        cfg.model.backbone.init_cfg = None
+        model = importlib.import_module(f'{scope}.registry').MODELS.build(
+            cfg.model
+        )
+    assert model.backbone.arch_settings['embed_dims'] == 768
+    backbone.update(arch=TINY, img_size=64, patch_size=8)
+    backbone.init_cfg.checkpoint = str(checkpoint)
+    if 'out_indices' in backbone:
+        backbone.out_indices = [0, 1]
+    vit = MODELS.build(backbone)
+    vit.init_weights()
+    name = 'layers.0.attn.qkv.weight'
+    weights = torch.load(checkpoint)['state_dict'][f'backbone.{name}']
+    assert torch.equal(vit.state_dict()[name], weights)
+    images = torch.rand(1, 3, 64, 64)
+    assert all(output.isfinite().all() for output in vit(images))
+
+
+def test_the_table_of_models_is_that_of_the_metafiles():
+    """If not: python docs/conf.py."""
+    table = runpy.run_path(str(ROOT / 'docs/conf.py'))['zoo_table']()
+    assert (ROOT / 'docs/zoo_table.md').read_text() == table
+
+
 def test_extensions(photos, tmp_path, monkeypatch):
     """Each of docs/extend.md trains, in at most 30 lines; an order in 15."""
     files = {}
@@ -235,5 +287,5 @@ def test_docs_build_without_warnings(tmp_path):
     )
     for name in ('index', 'readme', 'api', 'zoo'):
         assert (tmp_path / 'html' / f'{name}.html').is_file()
-    zoo = (tmp_path / 'html/zoo.html').read_text()
+    zoo = (tmp_path / 'html/zoo_table.html').read_text()
     assert 'Top 1 Accuracy, 300 epochs (paper): 83.6' in zoo

@@ -20,11 +20,12 @@ table and the plot are written anew (tools/study/table.py).
 --form: mini, a ViT of 4 blocks with 96 channels for CPUs; fashion, the same on
 Fashion-MNIST, for the methods that decide; or tiny, ViT-Ti for GPUs (default:
 mini or tiny, by what is there). It chooses the configs that are not given.
---cfg-options change every pre-training, for example to 100 epochs:
-train_cfg.max_epochs=100 param_scheduler.1.end=100. Other settings of a config
-need another --work-dir. --downstream takes any config with a SAIMViT, of
-mmpretrain, mmdet or mmseg, --frozen one of mmpretrain. The ablation `pixels`
-costs as much as all others together and is run only if its config is given.
+--cfg-options change every pre-training, for example tiny's to 100 epochs:
+train_cfg.max_epochs=100 param_scheduler.0.end=5 param_scheduler.1.begin=5
+param_scheduler.1.end=100. Other settings of a config need another --work-dir.
+--downstream takes any config with a SAIMViT, of mmpretrain, mmdet or mmseg,
+--frozen one of mmpretrain. The ablation `pixels` costs as much as all others
+together and is run only if its config is given.
 """
 
 from __future__ import annotations

@@ -196,6 +196,38 @@ class SafeCheckpointHook(CheckpointHook):
             self._remove(self.filename_tmpl.format(outdated))
         self._remove(INTERRUPTED)
 
+    def _save_best_checkpoint(
+        self, runner: Runner, metrics: dict[str, float]
+    ) -> None:
+        """MMEngine's, which removes the best before it writes the better."""
+        before = self._best()
+        self._set_best(dict.fromkeys(before))
+        try:
+            super()._save_best_checkpoint(runner, metrics)
+        except BaseException:
+            self._set_best(before)
+            raise
+        now = self._best()
+        self._set_best({name: now[name] or before[name] for name in now})
+        if is_main_process():
+            for name, path in before.items():
+                if path and now[name] not in (None, path):
+                    self._remove(Path(path).name)
+
+    def _best(self) -> dict[str, str | None]:
+        """Measure -> the best checkpoint by it; '' if there is one measure."""
+        if not self.save_best:
+            return {}
+        if len(self.key_indicators) == 1:
+            return {'': self.best_ckpt_path}
+        return dict(self.best_ckpt_path_dict)
+
+    def _set_best(self, paths: dict[str, str | None]) -> None:
+        if self.save_best and len(self.key_indicators) == 1:
+            (self.best_ckpt_path,) = paths.values()
+        elif self.save_best:
+            self.best_ckpt_path_dict = paths
+
     def _remove(self, filename: str) -> None:
         path = self.file_backend.join_path(self.out_dir, filename)
         # What a power failure left first, as it counts without the other.
