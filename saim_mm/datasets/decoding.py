@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import io
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
 import cv2
 import numpy as np
-from PIL import Image, TiffImagePlugin
 
-from ..utils.alone import ALONE
 from ..utils.dependency import require
-from .images import check_pixels, check_regular, jpeg_shape, read_file
-
-TIFF = (b'II*\0', b'MM\0*', b'II+\0', b'MM\0+')
-PNG = b'\x89PNG\r\n\x1a\n'
-#: TIFF's tags, and values of them.
-WIDTH, HEIGHT, BITS = 256, 257, 258
-PHOTOMETRIC, SAMPLES, EXTRA_SAMPLES = 262, 277, 338
-COLORS = (2, 3, 6)  # RGB, a palette, YCbCr
-ALPHA = (1, 2)
+from .images import (
+    check_pixels,
+    check_regular,
+    decode,
+    jpeg_shape,
+    png_header,
+    read_file,
+    read_header,
+)
+from .tiff import TIFF, TiffTags
 
 
 def in_words(channels: int, dtype: str) -> str:
@@ -73,32 +71,34 @@ def read_kind(path: str | Path) -> Kind:
     """What the pixels of a file are: by its header, of JPEG and PNG.
 
     Raises:
-        OSError: If it cannot be read.
+        OSError: If it cannot be read, or is too large, see
+            :func:`~saim_mm.datasets.images.check_pixels`.
     """
     check_regular(path)
     with open(path, 'rb') as file:
         start = file.read(26)
-    if not start.startswith((b'\xff\xd8', PNG)):
-        content = read_file(str(path))
-        tags = content.startswith(TIFF) and TiffTags.of(content)
-        if tags and tags.alpha and tags.bits == 8:
-            return Kind(tags.height, tags.width, 3, alpha=True)
-        return decode_any(content)[1]
-    with ALONE, warnings.catch_warnings():
-        warnings.simplefilter('ignore')  # of Pillow, on large ones
-        with Image.open(path) as image:
-            width, height = image.size
-            gray = image.mode == 'L'
-    if not start.startswith(PNG):
-        return Kind(height, width, 1 if gray else 3)
-    depth, color = start[24:26]
-    return Kind(
-        height,
-        width,
-        1 if color == 0 else 3,
-        'uint16' if depth == 16 else 'uint8',
-        alpha=color >= 4,
-    )
+        png = png_header(start)
+        if png is not None:
+            width, height, depth, color = png
+            check_pixels(start, (height, width))
+            return Kind(
+                height,
+                width,
+                1 if color == 0 else 3,
+                'uint16' if depth == 16 else 'uint8',
+                alpha=color >= 4,
+            )
+        if start.startswith(b'\xff\xd8'):
+            header = read_header(file)
+            width, height = header.size
+            check_pixels(start, (height, width))
+            return Kind(height, width, 1 if header.mode == 'L' else 3)
+    content = read_file(str(path))
+    tags = content.startswith(TIFF) and TiffTags.of(content)
+    if tags and tags.alpha and tags.bits == 8:
+        check_pixels(content, (tags.height, tags.width))
+        return Kind(tags.height, tags.width, 3, alpha=True)
+    return decode_any(content)[1]
 
 
 def decode_any(content: bytes) -> tuple[np.ndarray, Kind]:
@@ -115,13 +115,15 @@ def decode_any(content: bytes) -> tuple[np.ndarray, Kind]:
         transparency the last; and what it is.
 
     Raises:
-        OSError: If it cannot be decoded.
+        OSError: If it cannot be decoded, or is too large.
         ImportError: If it takes ``tifffile``, which is not installed.
     """
     stack = False
     if content.startswith(TIFF):
         tags = TiffTags.of(content)
-        check_pixels(content, (tags.height, tags.width))
+        shape = tags.height, tags.width
+        values = tags.height * tags.width * tags.samples * tags.pages
+        check_pixels(content, shape, values)
         alpha, pages = tags.alpha, decode_tiff(content, tags)
         kinds = {(page.shape, page.dtype) for page in pages}
         stack = len(pages) > 1 and len(kinds) == 1 and pages[0].shape[2] == 1
@@ -131,7 +133,7 @@ def decode_any(content: bytes) -> tuple[np.ndarray, Kind]:
         # Of a JPEG also how it is to be turned.
         jpeg = content.startswith(b'\xff\xd8')
         flag = cv2.IMREAD_ANYCOLOR if jpeg else cv2.IMREAD_UNCHANGED
-        (image,) = decode_all(content, flag)[:1]
+        image = to_rgb(decode(content, flag))
         alpha = image.shape[2] == 4
     height, width, channels = image.shape
     return image, Kind(
@@ -139,70 +141,27 @@ def decode_any(content: bytes) -> tuple[np.ndarray, Kind]:
     )
 
 
-def decode_all(content: bytes, flag: int) -> list[np.ndarray]:
-    """All pages by OpenCV, (height, width, channels), RGB."""
-    try:
-        done, pages = cv2.imdecodemulti(np.frombuffer(content, np.uint8), flag)
-    except cv2.error as error:
-        raise OSError(f'OpenCV: {str(error).strip()}') from error
-    if not done or not pages:
-        raise OSError('not an image OpenCV reads')
-    pages = [np.atleast_3d(page) for page in pages]
-    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}
-    return [
-        page[..., order[page.shape[2]]] if page.shape[2] in order else page
-        for page in pages
-    ]
-
-
-@dataclass(frozen=True)
-class TiffTags:
-    """What the first page of a TIFF says of itself."""
-
-    height: int
-    width: int
-    samples: int
-    bits: int
-    color: bool
-    alpha: bool
-
-    @classmethod
-    def of(cls, content: bytes) -> TiffTags:
-        """Read them.
-
-        Raises:
-            OSError: If they cannot be read.
-        """
-        try:
-            # Pillow's reader of tags; of pixels it knows fewer kinds.
-            stream = io.BytesIO(content)
-            header = stream.read(8)
-            if header[2] == 43:  # larger than 4 GiB
-                header += stream.read(8)
-            tags = TiffImagePlugin.ImageFileDirectory_v2(header)
-            stream.seek(tags.next)
-            with ALONE, warnings.catch_warnings():
-                warnings.simplefilter('ignore')  # of damage
-                tags.load(stream)
-            samples = int(tags.get(SAMPLES, 1))
-            color = tags.get(PHOTOMETRIC) in COLORS
-            extra = tags.get(EXTRA_SAMPLES, (0,))[0]
-            return cls(
-                int(tags[HEIGHT]),
-                int(tags[WIDTH]),
-                samples,
-                int(tags.get(BITS, (1,))[0]),
-                color and samples <= 4,
-                color and samples == 4 and extra in ALPHA,
-            )
-        except Exception as error:
-            raise OSError(f'a damaged TIFF ({error})') from error
+def to_rgb(image: np.ndarray) -> np.ndarray:
+    """What OpenCV decodes as (height, width, channels), RGB of three."""
+    image = np.atleast_3d(image)
+    order = {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(image.shape[2])
+    return image if order is None else image[..., order]
 
 
 def decode_tiff(content: bytes, tags: TiffTags) -> list[np.ndarray]:
-    """The pages of a TIFF; of one of several samples the first."""
+    """The pages of a TIFF that may be channels, else the first."""
     if tags.samples == 1 or (tags.color and tags.samples == 3):
-        return decode_all(content, cv2.IMREAD_UNCHANGED)
+        try:
+            done, pages = cv2.imdecodemulti(
+                np.frombuffer(content, np.uint8),
+                cv2.IMREAD_UNCHANGED,
+                range=(0, tags.pages),
+            )
+        except cv2.error as error:
+            raise OSError(f'OpenCV: {str(error).strip()}') from error
+        if not done or not pages:
+            raise OSError('not an image OpenCV reads')
+        return [to_rgb(page) for page in pages]
     # OpenCV would take some of these for one channel, or multiply by alpha.
     samples = tags.samples
     require('tifffile', needed_by=f'a TIFF of {samples} samples a pixel')

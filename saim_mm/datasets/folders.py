@@ -145,10 +145,9 @@ def split_classes(folder: Path) -> Classes:
         'a folder with the same classes in train/ and val/; only one of them '
         f'has {sorted(others)}',
     )
-    lines: list[list[str]] = []
+    lines: list[list[str]] = [[], []]
     skipped: list[str] = []
-    for parent in parents:
-        lines.append([])
+    for half, parent in enumerate(parents):
         for label, name in enumerate(names):
             images, reasons = readable(find_images(parent / name))
             skipped += reasons
@@ -159,7 +158,9 @@ def split_classes(folder: Path) -> Classes:
                 'a folder with images that can be read'
                 + ('' if split else ', two at least: one is for validation'),
             )
-            lines[-1] += [f'{p.relative_to(folder)} {label}' for p in images]
+            for number, path in enumerate(images):
+                part = half if split else number % 5 == 1
+                lines[part].append(f'{path.relative_to(folder)} {label}')
     for line in (line for half in lines for line in half):
         check_arg(
             line == line.strip() and not re.search(UNLISTABLE, line),
@@ -168,13 +169,6 @@ def split_classes(folder: Path) -> Classes:
             'a name in UTF-8, without line breaks and without a space at the '
             'beginning: it stands in a list of files; rename it',
         )
-    if not split:
-        (every,) = lines
-        lines = [[], []]
-        for label in range(len(names)):
-            own = [x for x in every if x.endswith(f' {label}')]
-            for number, line in enumerate(own):
-                lines[number % 5 == 1].append(line)
     return Classes(names, *lines, skipped)
 
 

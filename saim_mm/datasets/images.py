@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import struct
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -16,6 +17,7 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from ..utils.alone import ALONE
+from .tiff import TIFF, TiffTags
 
 EXTENSIONS = (
     '.jpg',
@@ -181,6 +183,8 @@ def read_image(image: str | Path | Image.Image | np.ndarray) -> np.ndarray:
 
 
 EXIF_ORIENTATION = 0x0112
+#: A PNG begins so: with its header.
+PNG = b'\x89PNG\r\n\x1a\n\0\0\0\rIHDR'
 
 
 #: More pixels are taken for a decompression bomb.
@@ -229,30 +233,75 @@ def shown_shape(header: Image.Image) -> tuple[int, int]:
     width, height = header.size
     # Orientations 5 to 8 are turned by a quarter.
     turned = header.format in ('JPEG', 'MPO') and (
-        header.getexif().get(EXIF_ORIENTATION, 1) >= 5
+        exif_orientation(header) in range(5, 9)
     )
     return (width, height) if turned else (height, width)
 
 
-def check_pixels(content: bytes, shape: tuple[int, int] | None) -> None:
+def exif_orientation(header: Image.Image) -> int:
+    """How a JPEG is to be turned, as OpenCV reads it.
+
+    Pillow's ``getexif`` would look into XMP too.
+    """
+    exif = Image.Exif()
+    try:
+        exif.load(header.info.get('exif', b''))
+        return exif.get(EXIF_ORIENTATION, 1)
+    except Exception:  # damaged, however
+        return 1
+
+
+def png_header(content: bytes) -> tuple[int, int, int, int] | None:
+    """Width, height, depth and kind of colour of a PNG; None if it is none.
+
+    Pillow reads on, and may fail at what OpenCV passes by.
+    """
+    if not content.startswith(PNG) or len(content) < 26:
+        return None
+    return struct.unpack('>IIBB', content[16:26])
+
+
+def stored_shape(content: bytes) -> tuple[int, int] | None:
+    """Height and width from a header; None if only OpenCV may know them.
+
+    Raises:
+        OSError: If it is a damaged TIFF.
+    """
+    png = png_header(content)
+    if png is not None:
+        return png[1], png[0]
+    if content.startswith(TIFF):
+        tags = TiffTags.of(content)
+        return tags.height, tags.width
+    try:
+        return read_header(io.BytesIO(content)).size[::-1]
+    except (OSError, ValueError, SyntaxError):
+        return None
+
+
+def check_pixels(
+    content: bytes, shape: tuple[int, int] | None, values: int = 0
+) -> None:
     """Refuse an image that would fill the memory, before it is decoded.
 
     Args:
         shape: Its size, if it is known.
+        values: How many numbers are decoded, of all channels and pages.
 
     Raises:
-        OSError: If it has more than ``MAX_PIXELS``.
+        OSError: If it has more than ``MAX_PIXELS``, or four times as many
+            values.
     """
-    if shape is None:
-        try:
-            shape = read_header(io.BytesIO(content)).size
-        except (OSError, ValueError, SyntaxError):
-            return  # OpenCV may know it
-    if shape[0] * shape[1] > MAX_PIXELS:
-        raise OSError(
-            f'{shape[0] * shape[1]:,} pixels: more than {MAX_PIXELS:,}, which '
-            'is taken for a decompression bomb'
-        )
+    height, width = shape or stored_shape(content) or (0, 0)
+    for number, unit, most in (
+        (height * width, 'pixels', MAX_PIXELS),
+        (values, 'values', 4 * MAX_PIXELS),
+    ):
+        if number > most:
+            raise OSError(
+                f'{number:,} {unit}: more than {most:,}, which is taken for a '
+                'decompression bomb'
+            )
 
 
 def decode(content: bytes, flag: int) -> np.ndarray:
@@ -262,7 +311,7 @@ def decode(content: bytes, flag: int) -> np.ndarray:
         flag: How: one of OpenCV's ``IMREAD_*``.
 
     Returns:
-        uint8, (height, width, 3), BGR.
+        As the flag says: of ``IMREAD_COLOR`` uint8, (height, width, 3), BGR.
 
     Raises:
         OSError: If OpenCV cannot.

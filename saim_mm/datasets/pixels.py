@@ -77,11 +77,14 @@ class PixelFormat:
         Args:
             **arguments: Of mmpretrain's ``RandomResizedCrop``.
         """
+        crop = dict(
+            type='PixelsRandomResizedCrop',
+            **arguments,
+            interpolation='bicubic',
+        )
         if self.plain:
-            return dict(
-                type='RandomResizedCrop', **arguments, backend='pillow'
-            )
-        return dict(type='PixelsRandomResizedCrop', **arguments)
+            crop.update(type='RandomResizedCrop', backend='pillow')
+        return crop
 
     def center_crop(self, height: int, width: int) -> list[dict[str, Any]]:
         """The transforms that cut the middle out, of nearly all."""

@@ -20,7 +20,7 @@ from ..checkpoint.atomic import atomic_write
 from ..checkpoint.sharded import REST
 from ..checkpoint.zoo import DEMO, SCHEME, resolve, root
 from ..utils.check import check_arg
-from ..utils.lock import locked
+from ..utils.lock import LOCK, locked
 from .hooks.console_hook import ConsoleHook
 from .resume import find_checkpoints, read_pointer
 from .runner import SAIMRunner
@@ -236,7 +236,7 @@ def run(cfg: Config) -> Path:
             train(cfg)
         except BaseException:  # Ctrl-C before the first step among them
             if new and not find_checkpoints(out):  # the next try may differ
-                for name in (CONFIG, *LISTS):
+                for name in (CONFIG, *LISTS, LOCK):
                     (out / name).unlink(missing_ok=True)
             raise
     return find_checkpoints(out)[0]

@@ -1,16 +1,19 @@
 """Broken files, dying processes and storage that stalls."""
 
 import faulthandler
+import io
 import multiprocessing
 import os
 import re
 import signal
 import struct
 import time
+import warnings
 import zlib
 from collections import Counter
 from pathlib import Path
 
+import cv2
 import mmengine.fileio as fileio
 import numpy as np
 import pytest
@@ -18,23 +21,31 @@ from helpers import config, train
 from mmcv.transforms import BaseTransform
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS, TRANSFORMS
+from PIL import Image
 
 from saim_mm import UnlabelledImages
 from saim_mm.datasets import image_folder
+from saim_mm.datasets.decoding import Kind, read_kind
 from saim_mm.datasets.image_folder import TooManyUnreadable
-from saim_mm.datasets.images import MAX_PIXELS, check_pixels, read_file
+from saim_mm.datasets.images import (
+    MAX_PIXELS,
+    check_pixels,
+    read_file,
+    read_image,
+)
 from saim_mm.datasets.sampler import SeededIndex
 from saim_mm.datasets.workers import LoadingProcessDied
 
 
+def chunk(kind, data):
+    """A part of a PNG."""
+    body = kind + data
+    size = struct.pack('>I', len(data))
+    return size + body + struct.pack('>I', zlib.crc32(body))
+
+
 def bomb(width=30000, height=30000):
     """A PNG of that many pixels, black ones, in a few hundred kilobytes."""
-
-    def chunk(kind, data):
-        body = kind + data
-        size = struct.pack('>I', len(data))
-        return size + body + struct.pack('>I', zlib.crc32(body))
-
     header = struct.pack('>IIBBBBB', width, height, 1, 0, 0, 0, 0)
     rows = zlib.compress(bytes(width // 8 + 1) * height, 9)
     return b'\x89PNG\r\n\x1a\n' + b''.join(
@@ -53,6 +64,54 @@ def test_the_limit_is_the_one_of_the_docs():
     check_pixels(bomb(2**14, 2**14), None)
     with pytest.raises(OSError, match='268,451,840 pixels: more than 268,435'):
         check_pixels(bomb(2**14, 2**14 + 1), None)
+
+
+def small(format):
+    stream = io.BytesIO()
+    Image.fromarray(np.full((20, 30), 7, np.uint8)).save(stream, format)
+    return stream.getvalue()
+
+
+def large_jpeg(width, height):
+    """Its header; the pixels are those of a small one."""
+    content = small('JPEG')
+    at = content.index(b'\xff\xc0') + 5
+    size = struct.pack('>HH', height, width)
+    return content[:at] + size + content[at + 4 :]
+
+
+@pytest.mark.parametrize('write', [bomb, large_jpeg])
+def test_kinds_up_to_the_limit(write, tmp_path, monkeypatch):
+    """By the header alone: Pillow refuses, or warns of, fewer pixels."""
+    for name in ('imdecode', 'imdecodemulti'):
+        monkeypatch.delattr(cv2, name)
+    path = tmp_path / 'image'
+    with warnings.catch_warnings():
+        warnings.simplefilter('error')
+        path.write_bytes(write(2**14, 2**14))
+        assert read_kind(path) == Kind(2**14, 2**14, 1)
+        path.write_bytes(write(2**14, 2**14 + 1))
+        with pytest.raises(OSError, match='268,451,840 pixels: more than'):
+            read_kind(path)
+
+
+def test_a_png_that_pillow_cannot_read(tmp_path):
+    """It unpacks no text of more than a megabyte; OpenCV passes it by."""
+    text = chunk(b'zTXt', b'Comment\0\0' + zlib.compress(bytes(2**20 + 1)))
+
+    def with_text(content):
+        return content[:33] + text + content[33:]  # behind the header
+
+    path = tmp_path / 'a.png'
+    path.write_bytes(with_text(small('PNG')))
+    with pytest.raises(ValueError, match='too large'):
+        Image.open(path)
+    assert read_kind(path) == Kind(20, 30, 1)
+    assert (read_image(path) == 7).all()
+    path.write_bytes(with_text(bomb(2**14, 2**14 + 1)))
+    for read in (read_kind, read_image):
+        with pytest.raises((OSError, ValueError), match='decompression bomb'):
+            read(path)
 
 
 @pytest.fixture

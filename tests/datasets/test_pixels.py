@@ -1,16 +1,19 @@
 """Images of any channels and depth: what they are, read, and measured."""
 
+import io
+import struct
 import warnings
 
 import cv2
 import numpy as np
 import pytest
 import torch
+from mmpretrain.registry import TRANSFORMS
 from PIL import Image
 
 from saim_mm.datasets.decoding import Kind, decode_any, read_kind
 from saim_mm.datasets.folders import look_at
-from saim_mm.datasets.images import read_image
+from saim_mm.datasets.images import check_pixels, read_image
 from saim_mm.datasets.pixels import (
     RGB,
     PixelFormat,
@@ -114,6 +117,115 @@ def test_a_bomb(tmp_path, monkeypatch):
     pages(tmp_path / 'a.tif', noise(5, 'uint16'))
     with pytest.raises(ValueError, match=r'a\.tif.*600 pixels: more than'):
         read_pixels(tmp_path / 'a.tif', PixelFormat(5, 'uint16'))
+
+
+def test_all_pages_of_a_stack_count(tmp_path, monkeypatch):
+    """Before any is decoded; four values a pixel, as of an RGBA image."""
+    monkeypatch.setattr('saim_mm.datasets.images.MAX_PIXELS', 600)
+    pages(tmp_path / 'a.tif', noise(4))
+    assert read_kind(tmp_path / 'a.tif') == Kind(*SIZE, 4, stack=True)
+    pages(tmp_path / 'a.tif', noise(5))
+    monkeypatch.delattr(cv2, 'imdecodemulti')
+    with pytest.raises(OSError, match='3,000 values: more than 2,400'):
+        read_kind(tmp_path / 'a.tif')
+
+
+def test_of_a_scan_only_the_first_page_is_decoded(tmp_path, monkeypatch):
+    """However many there are, and broken ones: they are no channels."""
+    monkeypatch.setattr('saim_mm.datasets.images.MAX_PIXELS', 600)
+    first, *rest = (noise(3, seed=number) for number in range(9))
+    Image.fromarray(first).save(
+        tmp_path / 'a.tif',
+        save_all=True,
+        append_images=map(Image.fromarray, rest),
+    )
+    content = (tmp_path / 'a.tif').read_bytes()[:-100]  # the last is cut
+    image, kind = decode_any(content)
+    assert kind == Kind(*SIZE, 3) and np.array_equal(image, first)
+
+
+def tiff(*pages, big=False, back=False):
+    """A TIFF of pages with the same pixels, 0 to 255 and again, by its tags.
+
+    Each is a list of (tag, type, number of values, value); ``back``: the last
+    page is followed by the first.
+    """
+    begin, count, entry, link = (
+        (b'II+\0\x08\0\0\0', '<Q', '<HHQQ', '<Q')
+        if big
+        else (b'II*\0', '<H', '<HHLL', '<L')
+    )
+    size = struct.calcsize(link)
+    start = len(begin) + size + 1024  # behind the pixels
+    content = begin + struct.pack(link, start) + bytes(range(256)) * 4
+    for number, page in enumerate(pages):
+        content += struct.pack(count, len(page))
+        content += b''.join(struct.pack(entry, *tag) for tag in page)
+        following = len(content) + size
+        if number == len(pages) - 1:
+            following = start if back else 0
+        content += struct.pack(link, following)
+    return content
+
+
+def tags(*more, big=False):
+    """Of a page of 20 x 30 grey pixels, and more, by their numbers."""
+    own = {256: 30, 257: 20, 258: 8, 259: 1, 262: 1, 277: 1, 278: 20, 279: 600}
+    own[273] = 16 if big else 8
+    return sorted(
+        [*((tag, 4, 1, value) for tag, value in own.items()), *more],
+        key=lambda x: x[0],
+    )
+
+
+@pytest.mark.parametrize('big', [False, True])
+def test_pages_are_counted_as_opencv_finds_them(big, monkeypatch):
+    """Where Pillow's reader of tags stops, or takes another width."""
+    page = tags(big=big)
+    far = tags((305, 2, 100, 2**30), big=big)  # a name beyond the end
+    twice = tags((256, 4, 1, 1), big=big)  # the second width is none
+    for content, channels in (
+        (tiff(page, page, page, big=big), 3),
+        (tiff(page, page, page, big=big, back=True), 3),
+        (tiff(far, far, far, big=big), 3),
+        (tiff(page, twice, twice, big=big), 3),
+        (tiff(page, page, page, big=big)[:-1], 3),  # what follows is cut
+        (tiff(page, page, page, big=big)[:-30], 2),  # a page is cut
+        (tiff(page, page, [(256, 5, 1, 1), *page[1:]], big=big), 2),
+    ):
+        expected = bytes(range(256)) * 2 + bytes(range(88))
+        image, kind = decode_any(content)
+        assert kind == Kind(*SIZE, channels, stack=True)
+        assert all(
+            image[..., channel].tobytes() == expected
+            for channel in range(channels)
+        )
+        assert np.array_equal(read_gray(content), image[..., 0])
+    monkeypatch.setattr('saim_mm.datasets.images.MAX_PIXELS', 599)
+    for first in (page, far, twice):
+        for read in (decode_any, read_gray):
+            with pytest.raises(OSError, match='600 pixels: more than 599'):
+                read(tiff(first, big=big))
+
+
+def read_gray(content):
+    check_pixels(content, None)
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_GRAYSCALE)
+
+
+@pytest.mark.parametrize('format', ['PNG', 'WEBP'])
+def test_of_an_animation_only_the_first_frame_is_decoded(format, monkeypatch):
+    first, *rest = (
+        Image.fromarray(noise(3, seed=number)) for number in range(9)
+    )
+    stream = io.BytesIO()
+    first.save(
+        stream, format, save_all=True, append_images=rest, lossless=True
+    )
+    assert Image.open(stream).n_frames == 9
+    monkeypatch.delattr(cv2, 'imdecodemulti')
+    image, kind = decode_any(stream.getvalue())
+    assert kind == Kind(*SIZE, 3) and np.array_equal(image, first)
 
 
 def test_without_the_reader_of_interleaved_channels(tmp_path, monkeypatch):
@@ -364,6 +476,17 @@ def test_crops_of_rgb_are_pillows(tmp_path):
         transform = kind(32, interpolation='bicubic', backend='pillow')
         crops.append(transform(dict(img=image))['img'].astype(int))
     assert np.abs(crops[0] - crops[1]).max() <= 1
+
+
+@pytest.mark.parametrize('pixels', [RGB, PixelFormat(5, 'uint16')])
+def test_crops_are_resized_alike(pixels):
+    """In training as in validation."""
+    for crop in (pixels.random_crop(scale=24), pixels.center_crop(24, 24)[0]):
+        transform = TRANSFORMS.build(crop)
+        image = noise(pixels.channels).astype(pixels.dtype or 'uint8')
+        image = image.astype(np.float32) if pixels.dtype else image
+        transform(dict(img=image))
+        assert transform.interpolation == 'bicubic'
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Images of every kind, through the dataset of the pre-training configs."""
 
 import io
+import struct
 
 import cv2
 import numpy as np
@@ -9,7 +10,7 @@ from mmpretrain.registry import DATASETS, TRANSFORMS
 from PIL import Image
 from sklearn.datasets import load_sample_image
 
-from saim_mm.datasets.images import EXIF_ORIENTATION
+from saim_mm.datasets.images import EXIF_ORIENTATION, jpeg_shape
 from saim_mm.datasets.transforms import REDUCED
 
 STOCK = ['LoadImageFromFile', 'RandomResizedCrop']
@@ -212,6 +213,46 @@ def test_exif_orientation(tmp_path, orientation):
     for scale, bound in ((224, 0.03), (64, 5)):
         stock, ours = both(tmp_path / 'turned.jpg', 1, scale)
         assert np.abs(stock - ours).mean() < bound
+
+
+def exif(orientation):
+    header = Image.Exif()
+    header[EXIF_ORIENTATION] = orientation
+    return header.tobytes()
+
+
+def segment(content):
+    """A JPEG's APP1."""
+    return b'\xff\xe1' + struct.pack('>H', len(content) + 2) + content
+
+
+XMP = segment(
+    b'http://ns.adobe.com/xap/1.0/\0<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    b'<rdf:Description tiff:Orientation="6"/></x:xmpmeta>'
+)
+
+
+TURNED = {
+    'XMP alone': (XMP, False),
+    'EXIF 1 and XMP': (segment(exif(1)) + XMP, False),
+    'EXIF 6 and XMP': (segment(exif(6)) + XMP, True),
+    'EXIF 9': (segment(exif(9)), False),
+    'EXIF 0': (segment(exif(0)), False),
+    'broken EXIF': (segment(b'Exif\0\0no header of a TIFF'), False),
+    'empty EXIF': (segment(b'Exif\0\0'), False),
+}
+
+
+@pytest.mark.parametrize('name', TURNED)
+def test_what_turns_a_photograph(name):
+    """EXIF's orientations 5 to 8, as OpenCV has it, and nothing else."""
+    segments, turned = TURNED[name]
+    # Without a resolution Pillow itself looks for one in EXIF.
+    content = jpeg(photo().crop((0, 0, 40, 30)), dpi=(72, 72))
+    content = content[:2] + segments + content[2:]
+    image = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR)
+    shape = (40, 30) if turned else (30, 40)
+    assert jpeg_shape(content) == image.shape[:2] == shape
 
 
 def test_what_follows_a_jpeg_does_not_matter(tmp_path):
