@@ -8,6 +8,7 @@ from mmengine.config import Config
 from mmpretrain.registry import MODELS
 
 import saim_mm  # noqa: F401  registers everything
+from saim_mm.engine.checks import names
 
 # As many threads as cores in each of several workers wait for each other.
 torch.set_num_threads(1)
@@ -66,6 +67,21 @@ def run(tmp_path_factory):
     yield run
     ours.send(None)
     server.join()
+
+
+@pytest.fixture
+def read_once(monkeypatch):
+    """A file is read once for all configs that are made of it."""
+    read = names.values_of_file
+    known = {}
+
+    def values_of_file(cfg):
+        if cfg.filename not in known:
+            known[cfg.filename] = read(cfg)
+        return known[cfg.filename]
+
+    monkeypatch.setattr(names, 'values_of_file', values_of_file)
+    monkeypatch.setattr(Config, 'pretty_text', '')  # half of a Runner's time
 
 
 @pytest.fixture(scope='session')

@@ -27,3 +27,6 @@ model = dict(
 train_dataloader = dict(batch_size=128, drop_last=True)
 val_dataloader = dict(batch_size=128)
 test_dataloader = dict(batch_size=128)
+# The last rate, as all rates, is decayed with the block (MAE's code).
+param_scheduler = _base_.param_scheduler
+param_scheduler[1].update(eta_min=None, eta_min_ratio=1e-6 / 2e-3)

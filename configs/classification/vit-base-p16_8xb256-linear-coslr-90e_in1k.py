@@ -3,7 +3,7 @@
 #   --cfg-options model.backbone.init_cfg.checkpoint=CHECKPOINT
 _base_ = [
     '../_base_/models/vit-base-p16_classifier.py',
-    'mmpretrain::_base_/datasets/imagenet_bs32_pil_resize.py',
+    'mmpretrain::_base_/datasets/imagenet_bs32_pil_bicubic.py',
     '../_base_/schedules/linear_sgd_bs2048_coslr.py',
     '../_base_/saim_runtime.py',
 ]

@@ -34,4 +34,6 @@ auto_scale_lr = dict(base_batch_size=64)
 train_cfg = dict(max_epochs=50)
 param_scheduler = _base_.param_scheduler
 param_scheduler[0].update(end=5)
-param_scheduler[1].update(begin=5, end=50)
+param_scheduler[1].update(
+    begin=5, end=50, eta_min=None, eta_min_ratio=1e-6 / 2e-3
+)

@@ -1,6 +1,6 @@
 # Blood cells with the miniature's encoder, which CIFAR-10 has pre-trained:
-# patches of 4 pixels in windows of 20, maps of strides 4, 8, and 16 by
-# pooling.
+# patches of 4 pixels, maps of strides 4, 8, and 16 by pooling. All four blocks
+# attend to the whole image; the windows of 20 are for larger encoders.
 _base_ = ['faster-rcnn_saim-vit-192x4-p8_vitdet_1xb4-coslr-12e_bccd.py']
 
 model = dict(

@@ -1,4 +1,5 @@
-# ViT-L, which the paper does not train; blocks and decay are BEiT-L's.
+# ViT-L, which the paper does not train; blocks and drop path are BEiT-L's,
+# the decay is ViTDet-L's.
 _base_ = ['saim-vit-base-p16_upernet_8xb2-amp-160k_ade20k-512x512.py']
 
 channels = [1024] * 4

@@ -14,6 +14,7 @@ import torch
 from mmengine.logging import print_log
 from torch import Tensor
 
+from ..utils.check import check_arg
 from ..utils.weights import explain, shorten
 
 Name = tuple[str, ...]
@@ -113,7 +114,10 @@ DECODERS = {
 _FIXED = ('gaussian_blur.weight', 'target_generator.kernel')
 
 
-_PRETRAINING = ('neck.', 'head.predictor', 'head.blocks.', 'teacher.')
+_PRETRAINING = (
+    *('neck.', 'head.predictor', 'head.blocks.', 'teacher.'),
+    'backbone.mask_token',  # SimMIM's
+)
 
 
 def _split(name: str) -> tuple[str, str, str]:
@@ -152,17 +156,30 @@ def to_format(state_dict: dict[str, Tensor], format: str) -> dict[str, Tensor]:
         the moving average always.
 
     Raises:
-        ValueError: If it holds weights that are neither.
+        ValueError: If it holds weights that are neither, or a classifier's
+            neck.
     """
     table = FORMATS[format]
     converted, unknown = {}, []
     if not any(name.startswith('backbone.') for name in state_dict):
         state_dict = {f'backbone.{n}': v for n, v in state_dict.items()}
+    # The two heads of mmpretrain that are one linear layer.
+    state_dict = {
+        name.replace('head.layers.head.', 'head.fc.'): value
+        for name, value in state_dict.items()
+    }
+    necks = [name for name in state_dict if name.startswith('neck.')]
+    check_arg(
+        not necks or 'head.fc.weight' not in state_dict,
+        'neck',
+        necks,
+        f'left out: {format!r} has no place for what is between backbone and '
+        'head, and without it the head is wrong. Convert the backbone alone: '
+        'the checkpoint of pre-training that the probe started from, or the '
+        "weights whose names begin with 'backbone.'",
+    )
     for name, value in state_dict.items():
-        # The two heads of mmpretrain that are one linear layer.
-        stem, index, kind = _split(
-            name.replace('head.layers.head.', 'head.fc.')
-        )
+        stem, index, kind = _split(name)
         theirs = table.get(stem)
         if isinstance(theirs, tuple):
             for part, chunk in zip(theirs, value.chunk(3)):

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -222,7 +222,7 @@ def _known(info: Any, folder: Path) -> dict[str, Any]:
             fits = value is None or (type(value) is int and value >= 0)
         elif name in CONTAINERS:
             fits = _size(value) <= MOST
-            value = _lists(value) if fits else None
+            value = _lists(value) if fits else []
             fits = fits and type(value) in CONTAINERS[name]
             if name == 'keep_ckpt_ids':
                 fits = fits and all(type(x) is int for x in value)
@@ -243,9 +243,9 @@ def _size(value: Any) -> int:
     """How many numbers the tensors in a value hold."""
     if isinstance(value, Tensor):
         return value.numel()
-    parts = value.values() if isinstance(value, dict) else value
-    many = isinstance(parts, Iterable) and not isinstance(parts, str)
-    return sum(map(_size, parts)) if many else 0
+    if isinstance(value, dict):
+        value = list(value.values())
+    return sum(map(_size, value)) if isinstance(value, (list, tuple)) else 0
 
 
 def _lists(value: Any) -> Any:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from ..checkpoint.weights import load_backbone_weights
+from ..models.vit_state_dict import configs_of, is_pretrained
 from ..utils.check import check_arg
 from ..utils.seed import temp_seed
 from .features import backbone_outputs, check_finite, num_extra_tokens
@@ -137,25 +138,39 @@ def evaluate(
         neighbours, the number of test images.
 
     Raises:
-        ValueError: If there are fewer than k neighbours, ``readout`` is None
-            for a neck that is trained, features are not finite, or a data set
-            is one of data sets.
+        ValueError: If the config is not of classification, there are fewer
+            than k neighbours, ``readout`` is None for a neck whose weights are
+            not loaded, features are not finite, or a data set is one of data
+            sets.
     """
+    for field in ('train_dataloader', 'test_dataloader', 'test_evaluator'):
+        check_arg(
+            cfg.get(field) is not None,
+            field,
+            None,
+            'given, as in a config of classification; tools/probe.py takes '
+            'those of pre-training, with --train and --val for the images',
+        )
     device = device or get_device()
     init_default_scope(cfg.get('default_scope', 'mmpretrain'))
     cfg.model.setdefault('data_preprocessor', cfg.get('data_preprocessor'))
     model = MODELS.build(cfg.model)
+    neck = getattr(model, 'neck', None)
+    # By init_cfg of the whole model the neck is loaded too.
+    all_loaded = not checkpoint and any(
+        is_pretrained(config) for config in configs_of(model.init_cfg)
+    )
+    check_arg(
+        readout is not None
+        or all_loaded
+        or not isinstance(neck, nn.Module)
+        or not any(True for _ in neck.parameters()),
+        'readout',
+        readout,
+        f"one of {list(FIXED)}: the config's neck has weights of its own, "
+        'and only those of the backbone are loaded',
+    )
     if checkpoint:
-        neck = getattr(model, 'neck', None)
-        check_arg(
-            readout is not None
-            or not isinstance(neck, nn.Module)
-            or not any(True for _ in neck.parameters()),
-            'readout',
-            readout,
-            f"one of {list(FIXED)}: the config's neck has weights of its own, "
-            'and of the checkpoint the backbone is loaded',
-        )
         model.backbone.init_cfg = None
         load_backbone_weights(model.backbone, checkpoint)
     else:

@@ -259,12 +259,12 @@ FIXED = dict(cls_token=ClassToken, patch_mean=PatchMean)
 
 def build_readout(
     readout: str | dict | nn.Module, num_extra_tokens: int
-) -> nn.Module:
+) -> Readout:
     """Build a readout of features as they are.
 
     Args:
         readout: 'cls_token' or 'patch_mean'; the config of a readout; or a
-            trained one.
+            trained :class:`Readout`.
         num_extra_tokens: Of the backbone.
 
     Raises:
@@ -273,9 +273,15 @@ def build_readout(
     """
     right = (
         f'one of {list(FIXED)}, a config such as '
-        "dict(type='PatchMean', num_blocks=2), or a trained module"
+        "dict(type='PatchMean', num_blocks=2), or a trained readout"
     )
     if isinstance(readout, nn.Module):
+        check_arg(
+            isinstance(readout, Readout),
+            'readout',
+            type(readout).__name__,
+            f'{right}; of what fit_readout returns the first part, [0]',
+        )
         return readout.eval()
     if isinstance(readout, str):
         check_arg(readout in FIXED, 'readout', readout, right)
@@ -288,6 +294,6 @@ def build_readout(
         not any(True for _ in built.parameters()),
         'readout',
         readout,
-        'a trained module, because this one has weights to learn',
+        'a trained readout, because this one has weights to learn',
     )
     return built.eval()

@@ -18,8 +18,8 @@ from .dist import run_or_raise_on_all
 
 #: The file in a folder that the process at work there has locked.
 LOCK = '.lock'
-#: Folders that this process has locked.
-HELD: set[Path] = set()
+#: Folders that are locked, and by which process: one that is forked has none.
+HELD: dict[Path, int] = {}
 
 
 @contextlib.contextmanager
@@ -38,7 +38,7 @@ def locked(folder: str | Path, field: str) -> Iterator[None]:
             several processes OSError.)
     """
     place = Path(folder).resolve()
-    if place in HELD:
+    if HELD.get(place) == os.getpid():
         yield
         return
     with contextlib.ExitStack() as stack:
@@ -70,8 +70,8 @@ def locked(folder: str | Path, field: str) -> Iterator[None]:
             file.flush()
 
         run_or_raise_on_all(lock, main_only=True)
-        HELD.add(place)
+        HELD[place] = os.getpid()
         try:
             yield
         finally:
-            HELD.remove(place)
+            del HELD[place]

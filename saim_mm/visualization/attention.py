@@ -22,16 +22,22 @@ COLUMNS = 3
 
 
 @torch.no_grad()
-def attention_maps(vit: SAIMViT, images: Tensor) -> list[Tensor]:
+def attention_maps(
+    vit: SAIMViT, images: Tensor, layer: int = -1
+) -> tuple[list[Tensor], Tensor]:
     """The attention of every block (Fig. 4).
 
     Args:
         vit: In evaluation mode; every block of it attends to the whole image.
         images: (B, 3, H, W), normalised, of any size.
+        layer: The block whose heads are wanted, from 0, or from the end with
+            -1.
 
     Returns:
-        Of each block (B, heads, T, T), the rows sum to 1; T is
-        the class token, if there is one, and the patches in raster order.
+        Of each block the mean of its heads, (B, T, T), and of ``layer`` each
+        head, (B, heads, T, T). The rows sum to 1; T is the class token, if
+        there is one, and the patches in raster order. (Those of all heads of
+        all blocks would be gigabytes of a large image.)
 
     Raises:
         ValueError: If the backbone has windows or relative positions.
@@ -42,10 +48,15 @@ def attention_maps(vit: SAIMViT, images: Tensor) -> list[Tensor]:
         'with windows or relative positions',
         'one whose blocks all attend to the whole image',
     )
-    maps = []
+    check_layer(vit, layer)
+    chosen = vit.layers[layer].attn
+    means, heads = [], []
 
     def look(attention: nn.Module, inputs: tuple) -> None:
-        maps.append(attention_weights(attention, inputs[0]))
+        weights = attention_weights(attention, inputs[0])
+        means.append(weights.mean(dim=1))
+        if attention is chosen:
+            heads.append(weights)
 
     hooks = [
         layer.attn.register_forward_pre_hook(look) for layer in vit.layers
@@ -55,24 +66,23 @@ def attention_maps(vit: SAIMViT, images: Tensor) -> list[Tensor]:
     finally:
         for hook in hooks:
             hook.remove()
-    return maps
+    return means, heads[0]
 
 
-def attention_rollout(maps: Sequence[Tensor]) -> Tensor:
+def attention_rollout(means: Sequence[Tensor]) -> Tensor:
     """How much of each input token is in each output token.
 
     Abnar and Zuidema, "Quantifying Attention Flow in Transformers", 2020: the
     product of the blocks' mean attention, half of it the residual.
 
     Args:
-        maps: Of :func:`attention_maps`.
+        means: Of :func:`attention_maps`.
 
     Returns:
         (B, T, T), the rows sum to 1.
     """
     rollout = None
-    for weights in maps:
-        mean = weights.mean(dim=1)
+    for mean in means:
         eye = torch.eye(mean.shape[-1], device=mean.device)
         step = (mean + eye) / 2
         rollout = step if rollout is None else step @ rollout
@@ -120,17 +130,17 @@ def draw_attention(
     size = tuple(image.shape[1:])
     indices = [point_to_patch(p, size, vit.patch_size) for p in points]
     inputs = pixels.normalize(image.unsqueeze(0)).to(vit.pos_embed.device)
-    maps = [layer_map.cpu() for layer_map in attention_maps(vit, inputs)]
+    means, by_head = attention_maps(vit, inputs, layer)
     image = pixels.to_rgb(image)
     grid = [-(-s // vit.patch_size) for s in size]
     extra = vit.num_extra_tokens
     block = layer % len(vit.layers)
     panels = {
-        f'rollout, blocks 0 to {len(maps) - 1}': attention_rollout(maps)[0],
-        f'block {block}, mean of heads': maps[layer][0].mean(dim=0),
+        f'rollout, blocks 0 to {len(means) - 1}': attention_rollout(means)[0],
+        f'block {block}, mean of heads': means[layer][0],
     }
     for head in heads:
-        panels[f'block {block}, head {head}'] = maps[layer][0, head]
+        panels[f'block {block}, head {head}'] = by_head[0, head]
     rows = -(-(len(panels) + 1) // COLUMNS)
     figure = Figure(
         figsize=(

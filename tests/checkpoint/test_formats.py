@@ -16,6 +16,7 @@ from mmpretrain.registry import MODELS
 from PIL import Image
 
 import saim_mm
+from saim_mm.checkpoint.atomic import atomic_write
 from saim_mm.checkpoint.formats import (
     FORMATS,
     detect_format,
@@ -133,6 +134,16 @@ def test_nothing_of_the_user_is_overwritten(tmp_path, convert):
     for target in (source, tmp_path / 'link' / source.name):
         assert 'another file' in convert(source, target, 'timm', fails=True)
     assert source.read_bytes() == before
+    folder = tmp_path / 'run'
+    folder.mkdir()
+    (folder / 'epoch_1.pth').write_text('of a week')
+    for form in ('timm', 'huggingface'):
+        assert f'{folder}: is a folder' in convert(
+            source, folder, form, fails=True
+        )
+    with pytest.raises(IsADirectoryError):
+        atomic_write(folder, b'')
+    assert (folder / 'epoch_1.pth').read_text() == 'of a week'
     target = tmp_path / 'model.safetensors'
     config = tmp_path / 'config.json'
     config.write_text('{}')
@@ -229,6 +240,30 @@ def test_pretraining_gives_its_encoder(format):
             if name.startswith('backbone.')
         },
     )
+
+
+@pytest.mark.parametrize('format', FORMATS)
+def test_a_neck_between_backbone_and_head(format, tmp_path, convert):
+    """Its head alone is wrong; its backbone is whole."""
+    weights = classifier().state_dict()
+    neck = MODELS.build(dict(type='ClsBatchNormNeck', input_features=64))
+    probe = {**weights, **neck.state_dict(prefix='neck.')}
+    save_state_dict(probe, tmp_path / 'a.pth')
+    output = convert(tmp_path / 'a.pth', tmp_path / 'b', format, fails=True)
+    assert "error: neck=['neck.bn." in output.splitlines()[-1]
+    assert 'Convert the backbone alone' in output
+    backbone = {n: v for n, v in probe.items() if n.startswith('backbone.')}
+    assert to_format(backbone, format)
+
+
+def test_simmim_gives_its_encoder():
+    """Without the token that stood for masked patches."""
+    vit = MODELS.build(dict(type='SimMIMViT', **VIT))
+    weights = vit.state_dict(prefix='backbone.')
+    assert weights.pop('backbone.mask_token').numel() == 64
+    for format in ('timm', 'huggingface'):
+        found = to_format(vit.state_dict(prefix='backbone.'), format)
+        assert_same(from_format(found, format), weights)
 
 
 def mae():

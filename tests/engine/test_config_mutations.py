@@ -9,7 +9,7 @@ import pytest
 from helpers import call
 from mmengine.config import Config
 
-from saim_mm.engine.checks import config, names
+from saim_mm.engine.checks import config
 from saim_mm.engine.checks.config import check_config, inspect_config
 from saim_mm.utils.check import ConfigError
 
@@ -37,21 +37,6 @@ def changed(path, **options):
         else:
             cfg.merge_from_dict({field: value})
     return cfg
-
-
-@pytest.fixture
-def read_once(monkeypatch):
-    """A file is read once for all configs that are made of it."""
-    read = names.values_of_file
-    known = {}
-
-    def values_of_file(cfg):
-        if cfg.filename not in known:
-            known[cfg.filename] = read(cfg)
-        return known[cfg.filename]
-
-    monkeypatch.setattr(names, 'values_of_file', values_of_file)
-    monkeypatch.setattr(Config, 'pretty_text', '')  # half of a Runner's time
 
 
 SLOW = [pytest.param(seed, 500, 200, None) for seed in (11, 12, 13)]

@@ -277,12 +277,17 @@ def test_bad_input(outputs):
             build_readout(wrong, 1)
     with pytest.raises(ValueError, match='has weights to learn'):
         build_readout(dict(type='EfficientProbing', embed_dims=32), 1)
+    probe = torch.nn.Sequential(EfficientProbing(C, 4), torch.nn.Linear(C, 2))
+    with pytest.raises(ValueError, match="'Sequential': must be .*first part"):
+        build_readout(probe, 1)
+    assert build_readout(probe[0], 1) is probe[0]
 
 
 def test_feature_extractor(photos):
     paths = sorted(photos.iterdir())[:3]
     torch.manual_seed(0)
-    extract = saim_mm.FeatureExtractor('saim_vit-mini-p4')
+    model = saim_mm.get_model('saim_vit-mini-p4')
+    extract = saim_mm.FeatureExtractor(model)
     tokens = extract(paths, out_type='raw')
     found = extract(paths, readout='cls_token')
     torch.testing.assert_close(found, tokens[:, 0], rtol=0, atol=0)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from mmengine.config import Config
 from mmengine.optim import build_optim_wrapper
-from mmengine.registry import DefaultScope
+from mmengine.registry import PARAM_SCHEDULERS, DefaultScope
 from mmpretrain.registry import MODELS
 
 from saim_mm import SAIMRunner
@@ -19,6 +19,7 @@ FOLDER = 'configs/classification/'
 FINETUNE = f'{FOLDER}vit-{{}}-p16_8xb128-amp-coslr-100e_in1k.py'
 LINEAR = f'{FOLDER}vit-base-p16_8xb256-linear-coslr-90e_in1k.py'
 LARS = f'{FOLDER}vit-base-p16_8xb2048-linear-lars-coslr-90e_in1k.py'
+IN1K = 'configs/pretrain/saim_vit-base-p16_32xb64-amp-coslr-300e_in1k.py'
 MINI = 'configs/pretrain/saim_vit-mini-p4_1xb128-coslr-20e_cifar10.py'
 MINI_FINETUNE = f'{FOLDER}vit-mini-p4_1xb128-coslr-5e_cifar10.py'
 MINI_LINEAR = f'{FOLDER}vit-mini-p4_1xb128-linear-coslr-5e_cifar10.py'
@@ -73,6 +74,22 @@ def test_finetuning_is_table_7(arch):
     assert not names
     assert len(optimizer.param_groups) < 4 * (depth + 2)
 
+    # To the end: MAE decays the last rate with the block, too.
+    rates = 2e-3, 2e-3 * 0.65 ** (depth + 1)
+    last = torch.optim.SGD([dict(params=torch.ones(1), lr=r) for r in rates])
+    schedulers = [
+        PARAM_SCHEDULERS.build(
+            x, default_args=dict(optimizer=last, epoch_length=5)
+        )
+        for x in cfg.param_scheduler
+    ]
+    for _ in range(5 * 100):
+        last.step()
+        for scheduler in schedulers:
+            scheduler.step()
+    for group, rate in zip(last.param_groups, rates):
+        assert group['lr'] == pytest.approx(1e-6 * rate / 2e-3, rel=0.05)
+
 
 @pytest.mark.parametrize('path', [LINEAR, LARS])
 def test_linear_probing_trains_the_last_layer_only(path):
@@ -85,6 +102,12 @@ def test_linear_probing_trains_the_last_layer_only(path):
     assert [s.type for s in cfg.param_scheduler] == ['LinearLR'] * lars + [
         'CosineAnnealingLR'
     ]
+    crop, resize = (  # of both pipelines, the steps that resize
+        loader.dataset.pipeline[1]
+        for loader in (cfg.train_dataloader, cfg.val_dataloader)
+    )
+    assert (crop.type, resize.type) == ('RandomResizedCrop', 'ResizeEdge')
+    assert crop.interpolation == resize.interpolation == 'bicubic'
     cfg.model.backbone.init_cfg = None
     with torch.device('meta'):
         model = MODELS.build(cfg.model).train()
@@ -246,13 +269,31 @@ def test_knn(classes, checkpoint, tmp_path, monkeypatch, capsys):
         knn(*call, '--k', 61)
 
 
-def test_knn_does_not_read_an_untrained_neck(classes, checkpoint, tmp_path):
-    """Of a checkpoint the backbone is loaded, not a neck with weights."""
-    cfg = config(MINI_FINETUNE, classes, tmp_path)
+@pytest.mark.parametrize('way', ['argument', 'init_cfg', 'whole'])
+def test_knn_does_not_read_an_untrained_neck(
+    classes, checkpoint, tmp_path, way
+):
+    """Of the backbone's checkpoint no neck is loaded, of the model's it is."""
+    options = {'model.backbone.init_cfg.checkpoint': str(checkpoint)}
+    cfg = config(MINI_FINETUNE, classes, tmp_path, **options)
     cfg.model.backbone.out_type = 'raw'
     cfg.model.neck = dict(type='EfficientProbing', embed_dims=96)
+    if way == 'whole':
+        cfg.model.backbone.init_cfg = None
+        path = tmp_path / 'probe.pth'
+        torch.save(MODELS.build(cfg.model).state_dict(), path)
+        cfg.model.init_cfg = dict(type='Pretrained', checkpoint=str(path))
+        assert evaluate(cfg, k=5, device='cpu')[1:] == (60, 20)
+        return
+    path = str(checkpoint) if way == 'argument' else None
     with pytest.raises(ValueError, match='readout=None.*neck has weights of'):
-        evaluate(cfg, str(checkpoint), k=5, device='cpu')
+        evaluate(cfg, path, k=5, device='cpu')
+
+
+def test_knn_takes_a_classification_config():
+    message = 'test_dataloader=None: must be given.*tools/probe.py takes'
+    with pytest.raises(ValueError, match=message):
+        evaluate(Config.fromfile(IN1K), device='cpu')
 
 
 def refused(error, cfg, message):
@@ -270,6 +311,43 @@ def test_classes_that_do_not_fit(classes, tmp_path):
     shutil.rmtree(one / 'train/flower')
     cfg = config(MINI_FINETUNE, one, tmp_path / 'b', **scratch)
     refused(ValueError, cfg, 'at least two classes.*temple')
+
+
+def test_labels_that_are_mixed(classes, tmp_path):
+    """Mixup makes them as long as the preprocessor says."""
+    scratch = {'model.backbone.init_cfg': None}
+    cfg = config(MINI_FINETUNE, classes, tmp_path / 'a', **scratch)
+    cfg.model.train_cfg = dict(augments=[dict(type='Mixup', alpha=0.8)])
+    cfg.model.head.loss = dict(type='LabelSmoothLoss', label_smooth_val=0.1)
+    refused(
+        ValueError, cfg, '^data_preprocessor.num_classes=10: must be 2, as'
+    )
+    cfg.data_preprocessor.num_classes = 2
+    cfg.experiment_name += '_right'
+    cfg.model.pop('data_preprocessor', None)
+    SAIMRunner.from_cfg(cfg).train()
+
+
+def test_a_last_batch_of_one_image(classes, tmp_path):
+    """BatchNorm cannot train on it alone."""
+    cfg = config(
+        MINI_LINEAR,
+        classes,
+        tmp_path / 'a',
+        **{
+            'model.backbone.init_cfg': None,
+            'train_dataloader.batch_size': 59,  # of 60 images
+            'train_dataloader.drop_last': False,
+        },
+    )
+    refused(
+        ValueError,
+        cfg,
+        'drop_last=False: must be True.*the last of 60.*model.neck.bn has',
+    )
+    cfg.train_dataloader.drop_last = True
+    cfg.experiment_name += '_right'
+    SAIMRunner.from_cfg(cfg).train()
 
 
 def test_a_list_with_a_file_that_is_missing(classes, tmp_path):

@@ -79,19 +79,21 @@ def test_attention_maps_are_what_the_model_uses(with_cls_token):
     vit.layers[2].attn.register_forward_hook(
         lambda module, inputs, output: outputs.append((inputs[0], output))
     )
-    maps = attention_maps(vit, torch.randn(2, 3, 24, 40))
+    means, heads = attention_maps(vit, torch.randn(2, 3, 24, 40), layer=2)
     tokens = 15 + with_cls_token
-    assert [m.shape for m in maps] == [(2, 3, tokens, tokens)] * 4
+    assert [m.shape for m in means] == [(2, tokens, tokens)] * 4
+    assert heads.shape == (2, 3, tokens, tokens)
+    torch.testing.assert_close(heads.mean(dim=1), means[2])
     ((x, expected),) = outputs
     attention = vit.layers[2].attn
     v = attention.qkv(x)[..., -24:].unflatten(-1, (3, 8)).transpose(1, 2)
-    out = attention.proj((maps[2] @ v).transpose(1, 2).flatten(2))
+    out = attention.proj((heads @ v).transpose(1, 2).flatten(2))
     torch.testing.assert_close(out, expected)
-    rollout = attention_rollout(maps)
+    rollout = attention_rollout(means)
     torch.testing.assert_close(rollout.sum(-1), torch.ones(2, tokens))
     # Of a single block: half the residual, half its mean attention.
-    one = attention_rollout(maps[:1])
-    expected = (maps[0].mean(1) + torch.eye(tokens)) / 2
+    one = attention_rollout(means[:1])
+    expected = (means[0] + torch.eye(tokens)) / 2
     torch.testing.assert_close(one, expected)
 
 
@@ -332,6 +334,22 @@ def test_attention_and_pca(draw, configs, checkpoint, photos, tmp_path):
     )
     assert code == 0, output
     assert is_picture(out)
+
+
+def test_any_backbone_is_drawn(draw, configs, photos, tmp_path):
+    """Every argument of it counts, such as that its qkv has no bias."""
+    cfg = Config.fromfile(configs[1])
+    cfg.model.backbone.qkv_bias = False
+    cfg.dump(tmp_path / 'config.py')
+    vit = SAIMViT(TINY, 32, 8, qkv_bias=False)
+    torch.save(dict(state_dict=vit.state_dict()), tmp_path / 'vit.pth')
+    code, output = draw(
+        *('attention', sorted(photos.iterdir())[0], '--head', 0),
+        *('--config', tmp_path / 'config.py'),
+        *('--checkpoint', tmp_path / 'vit.pth', '--out', tmp_path / 'a.png'),
+    )
+    assert code == 0, output
+    assert is_picture(tmp_path / 'a.png')
 
 
 def test_order(draw, configs, checkpoint, photos, tmp_path):

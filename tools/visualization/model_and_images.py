@@ -1,6 +1,7 @@
 """What the tools of this folder share."""
 
 import argparse
+import inspect
 from dataclasses import replace
 from pathlib import Path
 
@@ -133,17 +134,11 @@ def pretrained(args):
 def encoder(args):
     """The encoder of the arguments, of any config with a plain ViT."""
     backbone = Config.fromfile(args.config).model.get('backbone', {})
-    known = (
-        *('arch', 'img_size', 'patch_size', 'in_channels'),
-        *('with_cls_token', 'final_norm'),
-        *('window_size', 'global_attn_indexes', 'use_rel_pos'),
-    )
+    known = inspect.signature(saim_mm.SAIMViT).parameters
     kept = {key: backbone[key] for key in known if key in backbone}
+    kept['out_type'] = 'featmap'  # of any ViT
     if args.size:
         kept['img_size'] = args.size
-    kept['interpolate_mode'] = backbone.get('interpolate_mode', 'bicubic')
-    if not kept.get('with_cls_token', True):
-        kept['out_type'] = 'featmap'
     vit = saim_mm.SAIMViT(**kept)
     load_backbone_weights(vit, args.checkpoint)
     return vit.eval()

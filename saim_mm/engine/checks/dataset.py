@@ -9,6 +9,7 @@ from pathlib import Path
 from mmengine.dataset import InfiniteSampler
 from mmengine.fileio import list_from_file
 from mmengine.runner import BaseLoop, EpochBasedTrainLoop, IterBasedTrainLoop
+from mmpretrain.models import ClsBatchNormNeck
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils.data import Dataset
@@ -23,26 +24,37 @@ def check_data(loop: BaseLoop, model: nn.Module) -> None:
 
     Raises:
         ValueError: If the sampler is not one for such a loop, the dataset does
-            not fill one batch, or images in memory are not of the model's
-            size; or as :func:`check_dataset`.
+            not fill one batch or leaves one image that BatchNorm cannot learn
+            from, or images in memory are not of the model's size; or as
+            :func:`check_dataset`.
         FileNotFoundError: As :func:`check_dataset`.
     """
     loader, sampler = loop.dataloader, loop.dataloader.sampler
     check_dataset(loader.dataset, model)
-    # UperNet pools to one number a channel, which BatchNorm cannot normalise.
-    check_arg(
-        loader.batch_size != 1
-        or not any(
-            isinstance(part, _BatchNorm)
-            and not isinstance(part, nn.SyncBatchNorm)
-            for name, part in model.named_modules()
-            if 'psp_modules.0.' in name
-        ),
-        'train_dataloader.batch_size',
-        1,
-        '2 or more in each process: BatchNorm behind the pooling of '
-        'model.decode_head has nothing to learn from an image alone',
+    infinite = isinstance(sampler, InfiniteSampler) or getattr(
+        sampler, 'infinite', False
     )
+    for name in batch_norm_of_vectors(model):
+        why = (
+            f'BatchNorm model.{name} has nothing to learn from an image alone'
+        )
+        check_arg(
+            loader.batch_size != 1,
+            'train_dataloader.batch_size',
+            1,
+            f'2 or more in each process: {why}',
+        )
+        check_arg(
+            infinite
+            or loader.drop_last
+            or loader.batch_size is None  # of a batch_sampler
+            or len(sampler) % loader.batch_size != 1,
+            'train_dataloader.drop_last',
+            False,
+            'True, or train_dataloader.batch_size another than '
+            f'{loader.batch_size}: the last of {len(sampler)} images would be '
+            f'a batch of its own, and {why}',
+        )
     size = getattr(getattr(model, 'backbone', None), 'img_size', None)
     if isinstance(loader.dataset, ImagesInMemory) and size is not None:
         found = tuple(loader.dataset.images.shape[2:])
@@ -64,16 +76,32 @@ def check_data(loop: BaseLoop, model: nn.Module) -> None:
                 sampler.infinite,
                 f'{right} with train_cfg.type={kind.__name__!r}',
             )
-    if isinstance(sampler, InfiniteSampler) or getattr(
-        sampler, 'infinite', False
-    ):
-        return
-    if len(loader) == 0:
+    if not infinite and len(loader) == 0:
         raise ValueError(
             f'train_dataloader.batch_size={loader.batch_size}: must be at '
             f'most the {len(loader.dataset)} images of the dataset (for '
             'each process), or set train_dataloader.drop_last=False'
         )
+
+
+def batch_norm_of_vectors(model: nn.Module) -> list[str]:
+    """Names of BatchNorms that see one number a channel of each image.
+
+    They are those of probes, and UperNet's behind the pooling to one pixel.
+    (SyncBN has the images of all processes.)
+    """
+    return [
+        name
+        for name, part in model.named_modules()
+        if isinstance(part, _BatchNorm)
+        and not isinstance(part, nn.SyncBatchNorm)
+        and (
+            'psp_modules.0.' in name
+            or isinstance(
+                model.get_submodule(name.rpartition('.')[0]), ClsBatchNormNeck
+            )
+        )
+    ]
 
 
 def check_dataset(dataset: Dataset, model: nn.Module) -> None:
@@ -83,8 +111,8 @@ def check_dataset(dataset: Dataset, model: nn.Module) -> None:
         dataset: For training.
 
     Raises:
-        ValueError: If the number of classes is not that of every head, or
-            one for a classifier.
+        ValueError: If the number of classes is not that of every head, and of
+            what mixes images and labels, or is one for a classifier.
         FileNotFoundError: If one of a thousand files of a classification
             dataset's list is missing.
     """
@@ -113,6 +141,15 @@ def check_dataset(dataset: Dataset, model: nn.Module) -> None:
             )
     if not classifier:
         return
+    preprocessor = model.data_preprocessor
+    check_arg(
+        not getattr(preprocessor, 'to_onehot', False)
+        or preprocessor.num_classes == len(classes),
+        'data_preprocessor.num_classes',
+        getattr(preprocessor, 'num_classes', None),
+        f'{len(classes)}, as model.head.num_classes: so long are the labels '
+        'that Mixup and CutMix mix',
+    )
     if dataset.ann_file:
         field = f'train_dataloader.dataset.ann_file={dataset.ann_file!r}'
         for line in list_from_file(dataset.ann_file):
