@@ -1,3 +1,4 @@
+import gc
 import multiprocessing
 import os
 
@@ -10,6 +11,8 @@ from mmpretrain.registry import MODELS
 import saim_mm  # noqa: F401  registers everything
 from saim_mm.engine.checks import names
 
+# What is imported is no garbage: MMEngine collects for each data set.
+gc.freeze()
 # As many threads as cores in each of several workers wait for each other.
 torch.set_num_threads(1)
 os.environ.setdefault('OMP_NUM_THREADS', '1')

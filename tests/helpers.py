@@ -59,10 +59,10 @@ SERVER.set_forkserver_preload(['saim_mm'])
 FORK = multiprocessing.get_context('fork')
 
 
-def be_script(words, folder, environment, output):
+def be_script(words, folder, environment, output, error=None):
     """In a forked process: what `python SCRIPT ARGUMENT ...` would be."""
-    with open(output, 'a') as file:
-        for standard in (1, 2):
+    for standard, path in ((1, output), (2, error or output)):
+        with open(path, 'a') as file:
             os.dup2(file.fileno(), standard)
     os.chdir(folder)
     os.environ.clear()
@@ -106,7 +106,7 @@ def surroundings(**environment):
     }
 
 
-def fork(*words, output, folder=ROOT, **environment):
+def fork(*words, output, error=None, folder=ROOT, **environment):
     """Start a script in a process that has imported what it needs."""
     process = SERVER.Process(
         target=be_script,
@@ -115,6 +115,7 @@ def fork(*words, output, folder=ROOT, **environment):
             folder,
             surroundings(**environment),
             str(output),
+            error and str(error),
         ),
     )
     process.start()

@@ -6,7 +6,6 @@ import os
 import re
 import shlex
 import signal
-import subprocess
 import sys
 import time
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
-from helpers import ROOT, bright_and_dark, call, weights
+from helpers import ROOT, bright_and_dark, call, fork, weights
 from mmengine.config import Config
 from PIL import Image
 from safetensors import safe_open
@@ -23,7 +22,7 @@ from saim_mm.cli import main
 from saim_mm.engine import recipes
 from saim_mm.engine.resume import find_checkpoints
 
-SAIM = (sys.executable, '-m', 'saim_mm.cli')
+SAIM = ('-m', 'saim_mm.cli')
 
 
 @pytest.fixture(scope='module')
@@ -32,7 +31,7 @@ def classes(tmp_path_factory):
 
 
 def saim(*words, folder):
-    return call(*SAIM, *words, folder=folder)
+    return call(sys.executable, *SAIM, *words, folder=folder)
 
 
 @pytest.fixture(scope='module')
@@ -226,15 +225,14 @@ def test_nothing_of_ours_on_standard_output(door, classes, tmp_path):
         ('embed', classes, '--init', folder / 'run', '--out', 'f.csv'),
         ('predict', folder / 'classifier', classes / 'dark/00.png'),
     ):
-        done = subprocess.run(
-            [*map(str, (*SAIM, *words))],
-            cwd=tmp_path,
-            env={**os.environ, 'PYTHONPATH': str(ROOT)},
-            capture_output=True,
-            text=True,
-            check=True,
+        files = tmp_path / 'output', tmp_path / 'error'
+        process = fork(
+            *SAIM, *words, output=files[0], error=files[1], folder=tmp_path
         )
-        lines = done.stdout.splitlines()
+        process.join(60)
+        assert process.exitcode == 0
+        lines = files[0].read_text().splitlines()
+        files[0].unlink()
         if words[0] == 'embed':
             assert not lines
         else:
@@ -303,22 +301,19 @@ def test_errors(words, message, classes, tmp_path, monkeypatch):
 def test_ctrl_c(classes, tmp_path):
     """It saves, and the same command goes on to the same end."""
     words = [
-        *('pretrain', classes, '--epochs', '30', '--out'),
+        *('pretrain', classes, '--epochs', '12', '--out'),
     ]
-    command = [*map(str, [*SAIM, *words, tmp_path / 'a'])]
-    process = subprocess.Popen(
-        command,
-        env={**os.environ, 'OMP_NUM_THREADS': '1'},
-        text=True,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
+    files = tmp_path / 'output', tmp_path / 'error'
+    process = fork(
+        *SAIM, *words, tmp_path / 'a', output=files[0], error=files[1]
     )
     while not list((tmp_path / 'a').glob('*.pth')):
-        assert process.poll() is None
+        assert process.is_alive()
         time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    output, error = process.communicate(timeout=60)
-    assert process.returncode == 130, error
+    os.kill(process.pid, signal.SIGINT)
+    process.join(60)
+    output, error = (path.read_text() for path in files)
+    assert process.exitcode == 130, error
     assert output == ''  # nothing a script would trip over
     assert error.splitlines()[-1].startswith('stopped; the same command')
     assert (tmp_path / 'a/interrupted.pth').is_file()
@@ -326,7 +321,7 @@ def test_ctrl_c(classes, tmp_path):
         code, output = saim(*words, tmp_path / name, folder=tmp_path)
         assert code == 0, output
     first, second = (
-        weights(tmp_path / name / 'epoch_30.pth') for name in 'ab'
+        weights(tmp_path / name / 'epoch_12.pth') for name in 'ab'
     )
     assert all(torch.equal(first[name], second[name]) for name in first)
 
