@@ -1,14 +1,15 @@
 #!/usr/bin/env bash
 # Test with several processes: tools/dist_test.sh CONFIG CHECKPOINT N [test.py's options]
 # One process for each of N GPUs; on a machine without GPUs, N processes on
-# the CPU. Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT.
+# the CPU. Several machines: set NNODES, NODE_RANK, MASTER_ADDR and PORT (one
+# alone finds a free port by itself).
 set -euo pipefail
 if [ "${1:-}" = --help ]; then
-    sed -n 2,4p "$0"
+    sed -n 2,5p "$0"
     exit
 fi
 if [ $# -lt 3 ]; then
-    sed -n 2,4p "$0" >&2
+    sed -n 2,5p "$0" >&2
     exit 2
 fi
 config=$1

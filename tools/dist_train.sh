@@ -22,7 +22,7 @@ address=${MASTER_ADDR:-127.0.0.1}
 port=${PORT:-29500}
 restarts=${MAX_RESTARTS:-0}
 if [ "$restarts" != 0 ]; then
-    if [[ " ${*:3}" =~ " --resume "[^-] ]]; then
+    if [[ " ${*:3}" =~ " --resume"(=|" "[^-]) ]]; then
         echo 'MAX_RESTARTS: --resume FILE would begin at FILE each time; go on' \
             'from it once without MAX_RESTARTS, then give --resume alone' >&2
         exit 2
@@ -35,7 +35,7 @@ if [ "$nodes" = 1 ] && [ -z "${PORT:-}" ]; then
     meeting=(--standalone --local_addr="$address")
 elif [ "$restarts" != 0 ]; then # they meet anew each time, without numbers
     meeting=(--rdzv_backend=c10d --rdzv_endpoint="$address:$port"
-        --rdzv_id="${RDZV_ID:-$(cksum <<<"$*")}")
+        --rdzv_id="${RDZV_ID:-$(basename "$config")}")
 else
     meeting=(--node_rank="${NODE_RANK:-0}" --master_addr="$address"
         --master_port="$port")

@@ -16,7 +16,7 @@ if [ $# -lt 2 ]; then
     sed -n 2,6p "$0" >&2
     exit 2
 fi
-if [[ " ${*:3} " == *' --resume '* ]]; then
+if [[ " ${*:3}" =~ " --resume"([ =]|$) ]]; then
     echo '--resume: this script gives it, at each start' >&2
     exit 2
 fi

@@ -12,7 +12,6 @@ import ctypes
 import os
 import signal
 import sys
-from pathlib import Path
 
 if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux':
     # PR_SET_PDEATHSIG, before the imports, which take seconds: what a killed
@@ -22,19 +21,15 @@ if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux':
 from toolbox import check, read_arguments, run  # noqa: E402
 
 
-def begin_or_go_on(arguments, cfg, args):
-    """Arguments with which `load_from` is of the first start alone.
+def of_the_first_start(weights):
+    """Options for a `load_from` beside --resume.
 
-    (With --resume the scripts leave it out at the first, too, or load it at
-    each.)
+    (The scripts would leave it out at the first start too, or resume from it
+    at each.)
     """
-    from saim_mm.engine.resume import find_checkpoints, read_pointer
-
-    folder = args.work_dir or cfg.get('work_dir')
-    folder = folder or Path('work_dirs', Path(args.config).stem)
-    if find_checkpoints(folder) or read_pointer(folder):
-        return [*arguments, '--cfg-options', 'load_from=None']
-    return [word for word in arguments if word != '--resume']
+    if not weights:
+        return []
+    return ['--cfg-options', 'load_from=None', f'start_from={weights}']
 
 
 if __name__ == '__main__':
@@ -43,6 +38,6 @@ if __name__ == '__main__':
         run('train.py')
     else:
         toolbox = check(cfg)
-        if args.resume is True and cfg.get('load_from'):
-            sys.argv[1:] = begin_or_go_on(sys.argv[1:], cfg, args)
+        if args.resume is True and cfg.get('runner_type') == 'SAIMRunner':
+            sys.argv += of_the_first_start(cfg.get('load_from'))
         run('train.py', toolbox)

@@ -19,6 +19,9 @@ from torch import Tensor
 from .errors import CodeError, FormatError
 from .pickle_data import KEYS, Instance, Name, Reference
 
+#: How often the numbers of a storage may be used, in all.
+TIED = 8
+
 #: Containers in containers; a checkpoint has fewer than ten.
 MAX_DEPTH = 50
 
@@ -153,6 +156,7 @@ class TreeBuilder:
     def __init__(self, length: int, read: Callable[[Storage], Tensor]) -> None:
         self.read = read
         self.storages: dict[str, Tensor] = {}
+        self.used: dict[str, int] = {}  # how many values of each
         # Each part takes a byte at least; what is repeated (a tensor's values
         # by ``expand``, too) takes no more than this.
         self.left = 10 * length + 2**20
@@ -279,7 +283,11 @@ class TreeBuilder:
         last = offset + sum((n - 1) * s for n, s in zip(size, stride))
         if len(size) != len(stride) or (number and last >= len(storage)):
             raise FormatError('a tensor that reaches out of its storage')
-        self._take(max(0, number - len(storage)))
+        # Weights may be tied; what comes again and again may be copied later.
+        before = self.used.get(which.key, 0)
+        self.used[which.key] = before + number
+        free = max(before, TIED * len(self.storages[which.key]))
+        self._take(max(0, before + number - free))
         return storage.as_strided(size, stride, offset if number else 0)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from .run import (
     IMAGES,
     MAY_DIFFER,
     checkpoint_of,
+    config_of,
     differences,
     run,
     training_of,
@@ -131,7 +133,6 @@ def compare(
         },
         images=images,
     )
-    write_list(out / IMAGES, images)
     backbone = {**cfg.model.backbone, 'init_cfg': None}
     common = dict(
         epochs=epochs,
@@ -139,13 +140,21 @@ def compare(
         pixels=pixel_format(cfg),
         options=options,
     )
-    tried, _ = finetune_config(data, out / 'frozen' / SCRATCH, **common)
-    check_config(tried)  # rather than after the pre-training
+    with tempfile.TemporaryDirectory() as nowhere:
+        tried, _ = finetune_config(data, nowhere, **common)
+        check_config(tried)  # rather than after the pre-training
     settings = dict(data=str(data), epochs=epochs, options=options or {})
     store = Store(out, settings, known)
     number = (2 + len(given)) * len(fractions) * seeds
     say(f'{line}; then {number} trainings')
-    run(cfg)
+    new = not (out / IMAGES).exists()
+    write_list(out / IMAGES, images)
+    try:
+        run(cfg)
+    except BaseException:
+        if new and config_of(out / 'pretrain') is None:
+            (out / IMAGES).unlink()  # of nothing that has begun
+        raise
     starts = {SCRATCH: None, SAIM: out / 'pretrain', **given}
     for name, start in starts.items():
         folder = out / 'frozen' / name

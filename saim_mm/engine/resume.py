@@ -75,9 +75,9 @@ def find_checkpoints(
 
     Returns:
         First the one that the file ``last_checkpoint`` names, if it is in
-        the one or the other, or where that says; then the others by the time
-        that they were written. One that had stepped aside when the power
-        failed counts.
+        the one or the other, or where that says, unless there is another
+        training; then the others by the time that they were written. One
+        that had stepped aside when the power failed counts.
     """
     folder, times = Path(folder or work_dir), {}
     names = '|'.join(map(_pattern, (template, *TEMPLATES, INTERRUPTED)))
@@ -90,8 +90,11 @@ def find_checkpoints(
                 times[path] = path.stat().st_mtime_ns
     found = sorted(times, key=times.get, reverse=True)
     last = Path(read_pointer(work_dir))
-    # It names the whole path, at which there may be another training's by now.
-    for place in (folder / last.name, Path(work_dir, last.name), last):
+    places = [folder / last.name, Path(work_dir, last.name)]
+    # It names a whole path: that of another training, in a copy of a folder.
+    if not (last.parent / POINTER).is_file():
+        places.append(last)
+    for place in places:
         for path in (place, backup_path(place)) if last.name else ():
             if path.exists():
                 others = [p for p in found if p.resolve() != path.resolve()]
@@ -172,7 +175,8 @@ def newest_whole(
         ) from error
     if pointer:
         raise FileNotFoundError(
-            f'{field}: its {POINTER} names {pointer!r}, which is gone, and '
+            f'{field}: its {POINTER} names {pointer!r}, which is gone, or '
+            'of another training, and '
             f'there is no other checkpoint in {str(folder or work_dir)!r}; '
             f'put it back, or remove {POINTER} to start at the beginning'
         )

@@ -22,7 +22,7 @@ from ..checkpoint.zoo import DEMO, SCHEME, resolve, root
 from ..utils.check import check_arg
 from ..utils.lock import LOCK, locked
 from .hooks.console_hook import ConsoleHook
-from .resume import find_checkpoints, read_pointer
+from .resume import find_checkpoints
 from .runner import SAIMRunner
 from .work_dir import check_writable
 
@@ -32,10 +32,10 @@ CONFIG = 'config.py'
 LISTS = ('train.txt', 'val.txt')
 #: That of a pre-training for a comparison, beside its folder.
 IMAGES = 'images.txt'
-#: Fields that no result depends on: another machine, a folder that was moved,
-#: how often it is saved and logged. (`resume` stood in configs of before.)
+#: Fields that no result depends on: another machine, how often it is saved and
+#: logged. (`resume` stood in configs of before.)
 MAY_DIFFER = re.compile(
-    r'work_dir=|resume=|\w+_dataloader\.(num|persistent)_workers='
+    r'resume=|\w+_dataloader\.(num|persistent)_workers='
     r'|default_hooks\.(checkpoint\.(interval|max_keep_ckpts)|logger\.interval)='
 )
 #: Those by which a step of the optimiser is cut to the memory of a GPU.
@@ -187,6 +187,7 @@ def write_list(path: Path, lines: list[str]) -> None:
         str(path.parent),
         'another folder, or an empty one: it holds another training',
     )
+    check_whose(path.parent)
     check_writable(path.parent, 'out')
     atomic_write(path, text.encode())
 
@@ -218,17 +219,11 @@ def run(cfg: Config) -> Path:
     """
     out = Path(cfg.work_dir)
     path = out / CONFIG
+    check_whose(out)
     check_writable(out, 'out')
     with locked(out, 'out'):
         new = not path.is_file()
         if new:
-            check_arg(
-                not find_checkpoints(out),
-                'out',
-                str(out),
-                'another folder, or an empty one: it holds checkpoints of a '
-                f'training, without the {CONFIG} that says which',
-            )
             atomic_write(path, cfg.pretty_text.encode())
         else:
             check_same(Config.fromfile(path), cfg)
@@ -242,6 +237,21 @@ def run(cfg: Config) -> Path:
     return find_checkpoints(out)[0]
 
 
+def check_whose(out: Path) -> None:
+    """Refuse checkpoints of which nothing says what they are of.
+
+    Raises:
+        ValueError: If there are some, without a config.
+    """
+    check_arg(
+        (out / CONFIG).is_file() or not find_checkpoints(out),
+        'out',
+        str(out),
+        'another folder, or an empty one: it holds checkpoints of a training, '
+        f'without the {CONFIG} that says which',
+    )
+
+
 def check_same(before: Config, cfg: Config) -> None:
     """Refuse to go on with other settings.
 
@@ -252,18 +262,19 @@ def check_same(before: Config, cfg: Config) -> None:
         ValueError: If a result depends on what differs.
     """
     same_step = images_per_step(before) == images_per_step(cfg)
-    # Whose content `write_list` compares; the folder may have been moved.
-    moved = tuple(
-        f'={str(Path(before.work_dir, name).resolve())!r}, '
-        f'now {str(Path(cfg.work_dir, name).resolve())!r}'
-        for name in (*LISTS, f'../{IMAGES}')
-    )
+    old, new = Path(before.work_dir), Path(cfg.work_dir)
+    for depth, folder in enumerate(list(new.parents)[:2], 1):
+        # Of a comparison the whole folder is moved.
+        if (folder / IMAGES).is_file():
+            if old.parts[-depth:] == new.parts[-depth:]:
+                old, new = old.parents[depth - 1], folder
+            break
+    was = moved(before.to_dict(), str(old), str(new))
     changed = [
         field
-        for field in differences(before.to_dict(), cfg.to_dict())
+        for field in differences(was, cfg.to_dict())
         if not MAY_DIFFER.match(field)
         and not (same_step and PARTS.match(field))
-        and not field.endswith(moved)
     ]
     check_arg(
         not changed,
@@ -272,6 +283,17 @@ def check_same(before: Config, cfg: Config) -> None:
         'another folder, or an empty one: it holds a training with other '
         f'settings ({", ".join(changed[:3])})',
     )
+
+
+def moved(value: Any, old: str, new: str) -> Any:
+    """A value of a config, with the paths of a folder that was moved."""
+    if isinstance(value, Mapping):
+        return {key: moved(part, old, new) for key, part in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(moved(part, old, new) for part in value)
+    if isinstance(value, str) and f'{value}/'.startswith(f'{old}/'):
+        return new + value[len(old) :]
+    return value
 
 
 def images_per_step(cfg: Config) -> int:
@@ -283,12 +305,8 @@ def images_per_step(cfg: Config) -> int:
 def train(cfg: Config) -> None:
     """Train a config; Ctrl-C saves first."""
     cfg = cfg.copy()
-    # (The pointer alone, whose checkpoint is gone, is for `--resume` to say.)
-    cfg.resume = bool(find_checkpoints(cfg.work_dir)) or bool(
-        read_pointer(cfg.work_dir)
-    )
-    if cfg.resume:
-        cfg.load_from = None  # is of its first start
+    cfg.resume = True
+    cfg.start_from, cfg.load_from = cfg.get('load_from'), None
     # MMEngine has one visualizer of a name, in one folder.
     cfg.experiment_name = Path(cfg.work_dir).name
     runner = QuietRunner.from_cfg(cfg)

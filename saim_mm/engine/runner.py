@@ -180,11 +180,10 @@ class SAIMRunner(Runner):
             ended_with_loop(self),
             signals_given_back(self.hooks),
         ):
-            super().dump_config()
             return super().train()
 
     def dump_config(self) -> None:
-        """Leave it to :meth:`train`: nobody else's is overwritten."""
+        """Leave it to :class:`PlainStateHook`, when training begins."""
 
     def val(self) -> dict[str, float]:
         expect_weights(self)
@@ -267,6 +266,8 @@ class SAIMRunner(Runner):
                 f'No checkpoint in {self.work_dir} to resume from: training '
                 'starts at the beginning'
             )
+            self._resume, self._load_from = False, self.cfg.get('start_from')
+            super().load_or_resume()
             return
         self.resume(path)
         self.logger.info(f'Resumed from the last checkpoint, {path}')

@@ -151,12 +151,11 @@ def test_slurm_says_where_to_submit(tmp_path):
 
 def test_where_each_start_would_begin_anew():
     """With a file behind --resume, in scripts that start by themselves."""
-    code, output = call(
-        *(ROOT / 'tools/slurm_batch.sh', 'CONFIG', 'DIR', '--resume', 'FILE')
-    )
-    assert code == 2 and '--resume: this script gives it' in output
-    code, output = call(
-        *(ROOT / 'tools/dist_train.sh', 'CONFIG', 2, '--resume', 'FILE'),
-        MAX_RESTARTS='3',
-    )
-    assert code == 2 and 'would begin at FILE each time' in output
+    for words in (['--resume', 'FILE'], ['--resume=FILE']):
+        code, output = call(ROOT / 'tools/slurm_batch.sh', 'C', 'DIR', *words)
+        assert code == 2 and '--resume: this script gives it' in output
+        code, output = call(
+            *(ROOT / 'tools/dist_train.sh', 'CONFIG', 2, *words),
+            MAX_RESTARTS='3',
+        )
+        assert code == 2 and 'would begin at FILE each time' in output

@@ -22,6 +22,8 @@ from saim_mm.utils.check import ConfigError
 from saim_mm.utils.dependency import require
 from saim_mm.utils.lock import locked
 
+DIGITS = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
+
 
 @pytest.fixture(autouse=True)
 def no_gpu(monkeypatch):
@@ -249,11 +251,10 @@ def test_words_of_the_scripts(words, monkeypatch):
     """As the toolboxes' own parsers take them apart."""
     monkeypatch.syspath_prepend(ROOT / 'tools')
     read = importlib.import_module('toolbox').read_arguments
-    name = 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
     cfg, args = read(
-        [str(ROOT / name) if word == 'CONFIG' else word for word in words]
+        [str(ROOT / DIGITS) if word == 'CONFIG' else word for word in words]
     )
-    assert cfg.filename == str(ROOT / name)
+    assert cfg.filename == str(ROOT / DIGITS)
     assert args.checkpoint == 'CHECKPOINT'
     assert args.cfg_options == ({'a': 1} if 'a=1' in words else {})
     assert args.resume is (True if '--resume' in words else None)
@@ -263,20 +264,17 @@ def test_load_from_is_of_the_first_start(tmp_path, monkeypatch):
     """With --resume, which a cluster's script always gives."""
     monkeypatch.syspath_prepend(ROOT / 'tools')
     read = importlib.import_module('toolbox').read_arguments
-    begin_or_go_on = runpy.run_path(ROOT / 'tools/train.py')['begin_or_go_on']
+    tool = runpy.run_path(ROOT / 'tools/train.py')
     words = [
-        str(
-            ROOT
-            / 'configs/classification/vit-demo-p4_1xb50-coslr-100e_digits.py'
-        ),
-        *('--work-dir', str(tmp_path), '--resume'),
-        *('--cfg-options', 'load_from=a.pth'),
+        str(ROOT / DIGITS),
+        '--resume',
+        '--cfg-options',
+        'load_from=a.pth',
     ]
-    first = begin_or_go_on(words, *read(words))
-    assert first == [word for word in words if word != '--resume']
-    (tmp_path / 'epoch_1.pth').touch()
-    cfg, args = read(begin_or_go_on(words, *read(words)))
+    assert tool['of_the_first_start'](None) == []
+    cfg, args = read(words + tool['of_the_first_start']('a.pth'))
     assert args.resume is True and cfg.load_from is None
+    assert cfg.start_from == 'a.pth'
 
 
 def test_a_scope_of_no_toolbox(monkeypatch):
@@ -291,9 +289,16 @@ def test_checkpoints_without_a_config(folder):
     out = Path(cfg.work_dir)
     out.mkdir()
     (out / 'epoch_7.pth').write_text('of another')
-    with pytest.raises(ValueError, match='holds checkpoints of a training'):
-        run.run(cfg)
-    assert not (out / 'config.py').exists()
+    classes = folder.parent / 'classes'
+    classes.mkdir()
+    bright_and_dark(classes, 4, 30, 30)
+    for begin in (
+        lambda: run.run(cfg),
+        lambda: recipes.finetune_config(classes, out),
+    ):
+        with pytest.raises(ValueError, match='holds checkpoints of a train'):
+            begin()
+    assert [path.name for path in out.iterdir()] == ['epoch_7.pth']
 
 
 def hold(folder, connection):
@@ -319,23 +324,20 @@ def test_two_at_once(folder):
     assert (out / 'train.txt').read_text() == 'of the first'
 
 
-def test_weights_are_those_of_the_first_start(folder, monkeypatch):
-    """`load_from` behind the command; a training that was stopped goes on."""
+def test_a_load_from_behind_the_command(folder, monkeypatch):
+    """Is of the first start; and a test of config.py loads weights, too."""
     seen = []
 
     def look(cfg):
-        seen.append((cfg.resume, cfg.load_from))
+        seen.append((cfg.resume, cfg.load_from, cfg.start_from))
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run.QuietRunner, 'from_cfg', look)
     cfg = config(folder, options={'load_from': 'a.pth'})
-    assert not cfg.resume  # a test of config.py loads weights, too
-    for _ in range(2):
-        with pytest.raises(KeyboardInterrupt):
-            run.train(cfg)
-        Path(cfg.work_dir).mkdir(exist_ok=True)
-        Path(cfg.work_dir, 'interrupted.pth').touch()
-    assert seen == [(False, 'a.pth'), (True, None)]
+    assert not cfg.resume
+    with pytest.raises(KeyboardInterrupt):
+        run.train(cfg)
+    assert seen == [(True, None, 'a.pth')]
 
 
 def test_a_folder_that_was_moved(tmp_path):
@@ -349,6 +351,33 @@ def test_a_folder_that_was_moved(tmp_path):
     cfg, _ = recipes.finetune_config(classes, new, epochs=2)
     assert str(new / 'train.txt') in cfg.pretty_text
     run.check_same(before, cfg)
+    old.symlink_to(new)
+    run.check_same(before, cfg)
     cfg.train_dataloader.dataset.ann_file = str(tmp_path / 'train.txt')
     with pytest.raises(ValueError, match='dataset.ann_file='):
         run.check_same(before, cfg)
+
+
+def test_a_comparison_that_was_moved(tmp_path):
+    """Its fine-tunings begin with a pre-training beside them."""
+
+    def settings(root):
+        return Config(
+            dict(
+                work_dir=f'{root}/finetune/saim-1-0',
+                init=f'{root}/pretrain/epoch_1.pth',
+                data=str(tmp_path / 'images'),
+                train_dataloader=dict(batch_size=4),
+                optim_wrapper=dict(),
+            )
+        )
+
+    old, new = settings(tmp_path / 'old'), settings(tmp_path / 'new')
+    with pytest.raises(ValueError, match='init='):
+        run.check_same(old, new)
+    (tmp_path / 'new').mkdir()
+    (tmp_path / 'new/images.txt').touch()
+    run.check_same(old, new)
+    new.init = str(tmp_path / 'old/pretrain/epoch_1.pth')
+    with pytest.raises(ValueError, match='init='):
+        run.check_same(old, new)

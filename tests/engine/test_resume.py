@@ -430,6 +430,33 @@ def test_a_pointer_elsewhere(images, tmp_path):
     found = find_checkpoints(tmp_path / 'moved')
     assert found[0] == tmp_path / 'moved/iter_4.pth'
     assert tmp_path / 'run/iter_4.pth' not in found
+    # A copy, to go on in another way from before.
+    (tmp_path / 'run/last_checkpoint').touch()
+    (tmp_path / 'moved/iter_4.pth').unlink()
+    (tmp_path / 'moved/iter_3.pth').touch()
+    found = find_checkpoints(tmp_path / 'moved')
+    assert found[0] == tmp_path / 'moved/iter_3.pth'
+    (tmp_path / 'run/last_checkpoint').unlink()
+
+
+def test_weights_to_start_from(images, tmp_path):
+    """Where there is nothing to go on from; then what is there."""
+    cfg = config(images, tmp_path / 'first', iters=2)
+    cfg.train_dataloader.sampler.shuffle = True
+    train(cfg)
+    cfg.start_from = str(tmp_path / 'first/iter_2.pth')
+    cfg.work_dir, cfg.optim_wrapper.optimizer.lr = str(tmp_path / 'b'), 0
+    cfg.param_scheduler = []
+    cfg.train_cfg.max_iters = 1
+    assert resumed_at(cfg) == 0
+    given, now = (
+        weights(tmp_path / name)
+        for name in ('first/iter_2.pth', 'b/iter_1.pth')
+    )
+    assert_same(given, now)
+    cfg.train_cfg.max_iters = 3
+    cfg.start_from = 'gone.pth'
+    assert resumed_at(cfg) == 1
 
 
 def test_other_images_and_a_loop_that_does_not_skip(images, tmp_path):
@@ -451,20 +478,19 @@ def test_other_images_and_a_loop_that_does_not_skip(images, tmp_path):
 def test_no_more_is_kept_of_a_log_than_is_read(images, tmp_path, monkeypatch):
     """Each iteration copies all of it."""
     monkeypatch.setattr(deferred_info_hook, 'KEPT', 6)
-    cfg = config(images, tmp_path / 'run', iters=9)
+    cfg = config(images, tmp_path / 'run', epochs=3)
     lengths = []
-    for windows in ([], ['global'], [8]):
-        cfg.log_processor.custom_cfg = [
-            dict(
-                data_src='loss',
-                method_name='mean',
-                window_size=size,
-            )
+    for windows in ([], ['global'], [12], [None]):
+        custom = [
+            dict(data_src='loss', method_name='min')
+            if size is None
+            else dict(data_src='loss', method_name='mean', window_size=size)
             for size in windows
         ]
+        cfg.log_processor = dict(by_epoch=True, custom_cfg=custom)
         hub = train(cfg).message_hub
         lengths.append({len(log.data[0]) for log in hub.log_scalars.values()})
-    assert lengths == [{6}, {9}, {8}]
+    assert lengths == [{10}, {15}, {12}, {15}]  # MMEngine's window is 10
 
 
 def write_kind(path, is_folder, text):

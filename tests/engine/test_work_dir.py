@@ -1,5 +1,6 @@
 """One training at a time has a folder, and says what is wrong with it."""
 
+import copy
 import errno
 import os
 import re
@@ -189,11 +190,15 @@ def test_report_that_cannot_be_written(photos, tmp_path):
 
 
 def test_the_config_of_whoever_trains(photos, tmp_path):
-    """Neither a test nor a training that is refused overwrites it."""
-    cfg = config(photos, tmp_path / 'run', iters=1)
+    """Neither a test nor a training that is refused writes its own."""
+    cfg = config(photos, tmp_path / 'run', epochs=1)
     cfg.dump(tmp_path / 'config.py')
     cfg = Config.fromfile(tmp_path / 'config.py')
     SAIMRunner.from_cfg(cfg)
+    refused = copy.deepcopy(cfg)
+    refused.train_dataloader.batch_size = 1000  # there are fewer images
+    with pytest.raises(ValueError, match='batch_size=1000: must be'):
+        train(refused)
     assert not (tmp_path / 'run/config.py').exists()
     train(cfg)
     assert (tmp_path / 'run/config.py').is_file()

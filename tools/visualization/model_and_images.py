@@ -137,6 +137,7 @@ def encoder(args):
     known = inspect.signature(saim_mm.SAIMViT).parameters
     kept = {key: backbone[key] for key in known if key in backbone}
     kept['out_type'] = 'featmap'  # of any ViT
+    kept.pop('min_match_ratio', None)  # no picture of random weights
     if args.size:
         kept['img_size'] = args.size
     vit = saim_mm.SAIMViT(**kept)

@@ -150,9 +150,10 @@ def check_dataset(dataset: Dataset, model: nn.Module) -> None:
         f'{len(classes)}, as model.head.num_classes: so long are the labels '
         'that Mixup and CutMix mix',
     )
-    if dataset.ann_file:
-        field = f'train_dataloader.dataset.ann_file={dataset.ann_file!r}'
-        for line in list_from_file(dataset.ann_file):
+    listed = getattr(dataset, 'ann_file', '')  # none of several data sets
+    if listed:
+        field = f'train_dataloader.dataset.ann_file={listed!r}'
+        for line in list_from_file(listed):
             if line.startswith('/') or '..' in line:
                 path = os.path.join(dataset.img_prefix, line.rsplit(' ', 1)[0])
                 check_within_root(path, dataset.img_prefix, field)
@@ -161,6 +162,6 @@ def check_dataset(dataset: Dataset, model: nn.Module) -> None:
         if '://' not in path and not Path(path).exists():
             raise FileNotFoundError(
                 f'{path}: no such file, though '
-                f'train_dataloader.dataset.ann_file={dataset.ann_file!r} '
+                f'train_dataloader.dataset.ann_file={listed!r} '
                 'names it; correct the list, or data_root and data_prefix'
             )

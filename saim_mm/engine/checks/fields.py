@@ -58,6 +58,7 @@ TOP: Fields = {
         randomness=dict,
         resume=bool,
         runner_type=str,
+        start_from=str | None,
         strategy=dict | None,
         sync_bn=str | None,
         tta_model=dict | None,

@@ -30,7 +30,10 @@ class DeferredInfoHook(RuntimeInfoHook):
 
     def before_train(self, runner: Runner) -> None:
         self.losses.queue.clear()  # of a failed training
-        windows = [cfg['window_size'] for cfg in custom_windows(runner)]
+        processor = runner.log_processor
+        windows = [processor.window_size] + [
+            cfg.get('window_size', 'global') for cfg in processor.custom_cfg
+        ]
         self.kept = (
             sys.maxsize
             if 'global' in windows
@@ -65,13 +68,6 @@ class DeferredInfoHook(RuntimeInfoHook):
         """Hand on the losses of all iterations but the last ``keep``."""
         for losses, _ in self.losses.take(keep):
             super().after_train_iter(runner, 0, None, losses)
-
-
-def custom_windows(runner: Runner) -> list[dict]:
-    """What a config logs over windows of its own."""
-    return [
-        cfg for cfg in runner.log_processor.custom_cfg if 'window_size' in cfg
-    ]
 
 
 def read_losses(runner: Runner) -> None:

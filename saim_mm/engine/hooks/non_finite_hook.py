@@ -156,7 +156,8 @@ class NonFiniteHook(Hook):
                 'from before. A smaller learning rate, '
                 'optim_wrapper.clip_grad or float32 may help'
             )
-        runner.logger.error(f'{message}; the step is left out')
+        then = '; the step is left out' * self.watched
+        runner.logger.error(f'{message}{then}')
         if self.policy == 'restore' and left_out:
             self._restore(runner)
 
