@@ -105,8 +105,8 @@ class FeatureExtractor:
     Args:
         model: A name of :func:`list_models`; the ``config.py`` of a training;
             or a backbone.
-        pretrained: As for :func:`get_model`; needed with a config. Defaults
-            to None: the weights that the backbone has.
+        pretrained: As for :func:`get_model`; needed with a name or config.
+            Defaults to None: the weights that the backbone has.
         pixels: What its images are. Defaults to None: what the config says,
             or else RGB.
         **kwargs: As for :func:`get_model`, with a name or a config.

@@ -18,7 +18,10 @@ if 'TORCHELASTIC_RUN_ID' in os.environ and sys.platform == 'linux':
     # torchrun had started would wait for the next one, and join it.
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
 
+from mmengine.config import DictAction  # noqa: E402
 from toolbox import check, read_arguments, run  # noqa: E402
+
+from saim_mm.utils.check import end_with  # noqa: E402
 
 
 def of_the_first_start(weights):
@@ -27,8 +30,11 @@ def of_the_first_start(weights):
     (The scripts would leave it out at the first start too, or resume from it
     at each.)
     """
-    if not weights:
-        return []
+    if DictAction._parse_iterable(weights) != weights:
+        end_with(
+            f'load_from={weights!r}: must be start_from in a config, beside '
+            '--resume: --cfg-options cannot take such a name over'
+        )
     return ['--cfg-options', 'load_from=None', f'start_from={weights}']
 
 
@@ -37,7 +43,9 @@ if __name__ == '__main__':
     if cfg is None:  # --help, or no such file: the script says so
         run('train.py')
     else:
-        toolbox = check(cfg)
-        if args.resume is True and cfg.get('runner_type') == 'SAIMRunner':
-            sys.argv += of_the_first_start(cfg.get('load_from'))
-        run('train.py', toolbox)
+        weights = cfg.get('load_from')
+        ours = cfg.get('runner_type') == 'SAIMRunner'
+        if args.resume in (True, 'auto') and weights and ours:
+            cfg.load_from, cfg.start_from = None, weights
+            sys.argv += of_the_first_start(weights)
+        run('train.py', check(cfg))

@@ -20,7 +20,7 @@ from .errors import CodeError, FormatError
 from .pickle_data import KEYS, Instance, Name, Reference
 
 #: How often the numbers of a storage may be used, in all.
-TIED = 8
+TIED = 64
 
 #: Containers in containers; a checkpoint has fewer than ten.
 MAX_DEPTH = 50

@@ -1,4 +1,8 @@
-"""What a TIFF says of its pages, before any of them is decoded."""
+"""What a TIFF says of its pages, before any of them is decoded.
+
+Read as OpenCV reads it, which decodes: Pillow stops at damage that OpenCV
+passes by, and of equal tags takes another, so pages would not be counted.
+"""
 
 from __future__ import annotations
 

@@ -306,7 +306,8 @@ def train(cfg: Config) -> None:
     """Train a config; Ctrl-C saves first."""
     cfg = cfg.copy()
     cfg.resume = True
-    cfg.start_from, cfg.load_from = cfg.get('load_from'), None
+    cfg.start_from = cfg.get('load_from') or cfg.get('start_from')
+    cfg.load_from = None
     # MMEngine has one visualizer of a name, in one folder.
     cfg.experiment_name = Path(cfg.work_dir).name
     runner = QuietRunner.from_cfg(cfg)

@@ -37,6 +37,7 @@ from .checks.device import check_machine, check_precision
 from .fsdp import check_fsdp, is_sharded, shard
 from .hooks import (  # noqa: F401
     class_order_hook,
+    config_hook,
     plain_state_hook,
     progress_hook,
     sharded_hook,
@@ -51,6 +52,7 @@ from .work_dir import check_writable, explain_os_errors, is_local
 #: The hooks of every training, beside MMEngine's and those of the config.
 OWN_HOOKS = dict(
     class_order=dict(type='ClassOrderHook'),
+    config=dict(type='ConfigHook'),
     runtime_info=dict(type='DeferredInfoHook'),
     plain_state=dict(type='PlainStateHook'),
     progress=dict(type='ProgressHook'),
@@ -65,6 +67,15 @@ def catch_up(runner: Runner) -> None:
     for hook in runner.hooks:
         if isinstance(hook, NonFiniteHook):
             hook.catch_up(runner)
+
+
+def begun(cfg: Config) -> Config:
+    """A config whose ``start_from``, if nothing is resumed, is loaded."""
+    goes_on = cfg.get('resume') or cfg.get('load_from')
+    if cfg.get('start_from') and not goes_on:
+        cfg = copy.deepcopy(cfg)
+        cfg['load_from'] = cfg['start_from']
+    return cfg
 
 
 def expect_weights(runner: Runner) -> None:
@@ -97,7 +108,7 @@ class SAIMRunner(Runner):
                 what this machine has not.
             OSError: If ``work_dir`` cannot be written.
         """
-        check_config(cfg)
+        check_config(cfg := begun(cfg))
         check_fsdp(cfg)
         if 'TORCHELASTIC_RUN_ID' in os.environ:
             # Or it would train on, beside what is started after torchrun.
@@ -183,7 +194,7 @@ class SAIMRunner(Runner):
             return super().train()
 
     def dump_config(self) -> None:
-        """Leave it to :class:`PlainStateHook`, when training begins."""
+        """Leave it to :class:`ConfigHook`, when training begins."""
 
     def val(self) -> dict[str, float]:
         expect_weights(self)

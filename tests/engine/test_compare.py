@@ -10,6 +10,7 @@ from helpers import bright_and_dark, call
 from scipy import stats
 
 from saim_mm.datasets.folders import choose_fraction
+from saim_mm.engine import compare as comparing
 from saim_mm.engine import recipes
 from saim_mm.engine.compare import compare, logged_accuracy
 from saim_mm.engine.run import CONFIG
@@ -224,7 +225,21 @@ def test_what_is_refused(classes, tmp_path):
     with pytest.raises(ValueError, match='no such field'):
         options = {**OPTIONS, 'model.segment_size': 2}
         compare(classes, tmp_path / 'out', **{**SHORT, 'options': options})
-    assert not (tmp_path / 'out/pretrain').exists()  # before it has begun
+    # Before it has begun, and nothing is left to refuse the next.
+    assert not any(path.is_file() for path in (tmp_path / 'out').rglob('*'))
+
+
+def test_a_comparison_that_has_not_begun(classes, tmp_path, monkeypatch):
+    """Stopped before its first step it leaves no list of images."""
+
+    def stop(cfg):
+        assert (tmp_path / 'out/images.txt').is_file()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(comparing, 'run', stop)
+    with pytest.raises(KeyboardInterrupt):
+        compare(classes, tmp_path / 'out', **SHORT)
+    assert not (tmp_path / 'out/images.txt').exists()
 
 
 def test_command(classes, tmp_path):

@@ -2,7 +2,6 @@
 
 import importlib
 import os
-import runpy
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -260,23 +259,6 @@ def test_words_of_the_scripts(words, monkeypatch):
     assert args.resume is (True if '--resume' in words else None)
 
 
-def test_load_from_is_of_the_first_start(tmp_path, monkeypatch):
-    """With --resume, which a cluster's script always gives."""
-    monkeypatch.syspath_prepend(ROOT / 'tools')
-    read = importlib.import_module('toolbox').read_arguments
-    tool = runpy.run_path(ROOT / 'tools/train.py')
-    words = [
-        str(ROOT / DIGITS),
-        '--resume',
-        '--cfg-options',
-        'load_from=a.pth',
-    ]
-    assert tool['of_the_first_start'](None) == []
-    cfg, args = read(words + tool['of_the_first_start']('a.pth'))
-    assert args.resume is True and cfg.load_from is None
-    assert cfg.start_from == 'a.pth'
-
-
 def test_a_scope_of_no_toolbox(monkeypatch):
     monkeypatch.syspath_prepend(ROOT / 'tools')
     cfg = Config(dict(default_scope='mmengine'))
@@ -333,11 +315,12 @@ def test_a_load_from_behind_the_command(folder, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(run.QuietRunner, 'from_cfg', look)
-    cfg = config(folder, options={'load_from': 'a.pth'})
-    assert not cfg.resume
-    with pytest.raises(KeyboardInterrupt):
-        run.train(cfg)
-    assert seen == [(True, None, 'a.pth')]
+    for name in ('load_from', 'start_from'):
+        cfg = config(folder, options={name: 'a.pth'})
+        assert not cfg.resume
+        with pytest.raises(KeyboardInterrupt):
+            run.train(cfg)
+    assert seen == 2 * [(True, None, 'a.pth')]
 
 
 def test_a_folder_that_was_moved(tmp_path):

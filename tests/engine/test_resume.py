@@ -4,11 +4,20 @@ import copy
 import re
 import shutil
 import signal
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import assert_same, config, train, weights
+from helpers import (
+    assert_same,
+    call,
+    config,
+    train,
+    weights,
+    write_config,
+)
+from mmengine.config import Config
 from mmengine.hooks import Hook
 from mmengine.registry import HOOKS
 
@@ -449,6 +458,23 @@ def test_weights_to_start_from(images, tmp_path):
     cfg.param_scheduler = []
     cfg.train_cfg.max_iters = 1
     assert resumed_at(cfg) == 0
+    # By the script, whose --resume leaves a load_from out; and without any.
+    for name, begin in dict(
+        script=dict(load_from=cfg.start_from),
+        alone=dict(start_from=cfg.start_from),
+    ).items():
+        other = copy.deepcopy(cfg)
+        other.pop('start_from')
+        other.update(begin)
+        path = write_config(other, tmp_path / name)
+        resume = ['--resume'] * (name == 'script')
+        code, output = call(sys.executable, 'tools/train.py', path, *resume)
+        assert code == 0, output
+        assert_same(
+            weights(cfg.start_from), weights(tmp_path / name / 'iter_1.pth')
+        )
+        # Its own config is not written over.
+        assert Config.fromfile(path).to_dict() == other.to_dict()
     given, now = (
         weights(tmp_path / name)
         for name in ('first/iter_2.pth', 'b/iter_1.pth')

@@ -1,4 +1,4 @@
-"""PlainStateHook: what a training writes of itself."""
+"""PlainStateHook: checkpoints of plain data and tensors."""
 
 from __future__ import annotations
 
@@ -11,16 +11,9 @@ from ...checkpoint.plain import restore_logs, to_plain
 
 @HOOKS.register_module()
 class PlainStateHook(Hook):
-    """Saves MMEngine's logs as numbers, and gives them back to it.
-
-    And the config, when nothing is left that might refuse to train.
-    """
+    """Saves MMEngine's logs as numbers, and gives them back to it."""
 
     priority = 'LOWEST'
-
-    def before_train(self, runner: Runner) -> None:
-        """Write the config into the ``work_dir``."""
-        Runner.dump_config(runner)
 
     def before_save_checkpoint(self, runner: Runner, checkpoint: dict) -> None:
         """Make all of it plain, also what other hooks put in."""
